@@ -1,0 +1,1 @@
+"""The downstreams wing."""

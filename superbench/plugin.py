@@ -1,0 +1,209 @@
+"""The door: what a plugin may bring, and what it promises.
+
+A plugin is a module with functions marked `@hookimpl`; each yields typed, frozen specs. It comes in through an
+installed distribution's entry point (group `superbench`), or from one file or module by `superbench -p FILE_OR_MODULE`.
+The built-ins come in the same way. Nothing here loads torch, and neither should a plugin before its `load` or `build`
+is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pluggy
+
+from superbench.contracts import Corpus, Layers, Partition, Result, Row, Settings
+
+if TYPE_CHECKING:
+    import click
+    import torch
+
+    from superbench.labels import Labels
+
+PROJECT = "superbench"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+__all__ = [
+    "CommandSpec",
+    "DownstreamSpec",
+    "Head",
+    "Layers",
+    "NoOptions",
+    "RecipeSpec",
+    "Row",
+    "Settings",
+    "TaskProtocol",
+    "TaskSpec",
+    "Upstream",
+    "UpstreamSpec",
+    "hookimpl",
+    "hookspec",
+]
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of something that takes none."""
+
+
+class Upstream(Protocol):
+    """A frozen encoder, loaded. One entry per layer in `strides` and `widths`.
+
+    It may also have: `exact_batches = True` (a batch gives each wave the features it has alone; without it waves come
+    one at a time), `max_samples` (longer sound is refused by name), `astype(dtype)` (returns itself computing in that
+    dtype).
+    """
+
+    sample_rate: int  # Hz
+    strides: Sequence[int]  # samples between frames
+    widths: Sequence[int]  # feature width D
+
+    def num_frames(self, samples: int) -> int | Sequence[int]:
+        """Frames that `samples` samples give: one number for all layers, or one per layer."""
+        ...
+
+    def __call__(self, waves: list[torch.Tensor]) -> Sequence[Layers]:
+        """Map waves, float tensors [n] at `sample_rate` on the device, to one `Layers` each."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamSpec:
+    """An upstream by name. `load(options, device)` is called once per run; `device` is a string such as "cpu"."""
+
+    name: str
+    load: Callable[[Any, str], Upstream]
+    summary: str = ""
+    options: type = NoOptions  # a frozen dataclass; `--upstream NAME:option=value`
+    sources: tuple[str, ...] = ()  # further modules whose source decides the features, beside `load`'s own
+    distributions: tuple[str, ...] = ()  # installed distributions whose version decides the features
+
+
+class Head(Protocol):
+    """A torch module. `reads == "pooled"`: x_BD -> logits_BC. `reads == "frames"`: (x_BTD, lengths_B) -> logits_BTC."""
+
+    def __call__(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownstreamSpec:
+    """A light head by name. `build(options, width, classes)` returns a fresh torch module (see `Head`)."""
+
+    name: str
+    build: Callable[[Any, int, int], torch.nn.Module]
+    reads: Literal["pooled", "frames"]
+    summary: str = ""
+    options: type = NoOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskProtocol:
+    """Every constant of a task, in one object; its hash goes into every result."""
+
+    head: str  # "blstm" or "frame_linear:projector=256"
+    objective: Literal["cross_entropy", "ctc"]
+    metrics: tuple[str, ...]  # names in `superbench.metrics`, the headline (and selection metric on dev) first
+    steps: int  # optimiser steps
+    batch: int  # utterances per micro-batch
+    accumulate: int  # micro-batches per step
+    eval_every: int  # steps between evaluations on dev
+    clip: float  # gradient norm
+    lr_grid: tuple[float, ...]
+    optimizer: str = "adam"
+    sample_rate: int = 16000  # Hz
+
+
+def _as_they_are(rows: Sequence[Row], options: Any) -> Sequence[Row]:
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSpec:
+    """A task: its protocol, how its corpus becomes rows, and what its labels are."""
+
+    name: str
+    version: str
+    protocol: TaskProtocol
+    column: str  # the label that is the reference: "text", "phones", "speaker" or "label"
+    labels: Callable[[Sequence[str], bool], Labels]  # (training references, official tree?) -> vocabulary
+    read: Callable[[Path, Any], Iterable[Row]] | None = None  # official tree -> rows; None: CSV manifests only
+    folders: tuple[str, ...] = ()  # official folders under `--corpus ROOT` that `read` needs
+    complete: Callable[[Sequence[Row], Any], Sequence[Row]] = _as_they_are  # adds labels (phones by lexicon)
+    partitions: Callable[[Corpus], tuple[Partition, ...]] | None = None  # None: by `fold`, else by `split`
+    speakers: Literal["disjoint", "any"] = "any"  # must no speaker of test be in train?
+    options: type = NoOptions
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSpec:
+    """How a student is trained from a teacher; `options` is what its file may say."""
+
+    name: str
+    train: Callable[[Any, Settings], Any]
+    summary: str = ""
+    options: type = NoOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSpec:
+    """A click command, put under a group of commands (`under="corpus"`) or at the top (`under=""`)."""
+
+    command: click.Command
+    under: str = ""
+
+
+class Hooks:
+    """The hook specifications: one promise each."""
+
+    @hookspec
+    def superbench_upstreams(self) -> Iterable[UpstreamSpec]:
+        """Yield the upstreams this plugin brings.
+
+        Example: `yield UpstreamSpec(name="mine", load=load, options=Options)`
+        """
+        raise AssertionError("a hook specification is never called")
+
+    @hookspec
+    def superbench_downstreams(self) -> Iterable[DownstreamSpec]:
+        """Yield the heads this plugin brings.
+
+        Example: `yield DownstreamSpec(name="mlp", build=build, reads="pooled")`
+        """
+        raise AssertionError("a hook specification is never called")
+
+    @hookspec
+    def superbench_tasks(self) -> Iterable[TaskSpec]:
+        """Yield the tasks this plugin brings.
+
+        Example: `yield TaskSpec(name="langid", version="1", protocol=..., column="label", labels=...)`
+        """
+        raise AssertionError("a hook specification is never called")
+
+    @hookspec
+    def superbench_recipes(self) -> Iterable[RecipeSpec]:
+        """Yield the student-training recipes this plugin brings.
+
+        Example: `yield RecipeSpec(name="distil", train=train)`
+        """
+        raise AssertionError("a hook specification is never called")
+
+    @hookspec
+    def superbench_commands(self) -> Iterable[click.Command | CommandSpec]:
+        """Yield click commands (or `CommandSpec`s that name a group to sit under) for the command line.
+
+        Example: `yield CommandSpec(command=import_lhotse, under="corpus")`
+        """
+        raise AssertionError("a hook specification is never called")
+
+    @hookspec
+    def superbench_result(self, result: Result, settings: Settings) -> None:
+        """Hear of a finished run. A listener that raises loses nothing: the result is on disk already.
+
+        Example: `print(result.task, result.scores[0].value)`
+        """
+        raise AssertionError("a hook specification is never called")
