@@ -36,7 +36,7 @@ class Settings:
 
     store: Path  # features, content-addressed
     runs: Path  # one folder per run
-    database: str  # SQLAlchemy URL of the leaderboard
+    database: str  # of the leaderboard: a SQLite file, or a SQLAlchemy URL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +235,8 @@ class Result:
     timings: Mapping[str, float]  # seconds per stage
     finished: str  # UTC, ISO 8601
     folder: str  # where predictions and head lie
+    upstream_fingerprint: str = ""  # hash of its features on two probe waves, rounded to 1e-3
+    warnings: tuple[str, ...] = ()  # what a reader of the score must know
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready copy."""

@@ -58,9 +58,20 @@ class Upstream(Protocol):
     dtype).
     """
 
-    sample_rate: int  # Hz
-    strides: Sequence[int]  # samples between frames
-    widths: Sequence[int]  # feature width D
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waves it takes."""
+        ...
+
+    @property
+    def strides(self) -> Sequence[int]:
+        """Samples between frames, per layer."""
+        ...
+
+    @property
+    def widths(self) -> Sequence[int]:
+        """Feature width D, per layer."""
+        ...
 
     def num_frames(self, samples: int) -> int | Sequence[int]:
         """Frames that `samples` samples give: one number for all layers, or one per layer."""
@@ -84,7 +95,10 @@ class UpstreamSpec:
 
 
 class Head(Protocol):
-    """A torch module. `reads == "pooled"`: x_BD -> logits_BC. `reads == "frames"`: (x_BTD, lengths_B) -> logits_BTC."""
+    """A torch module. `reads == "pooled"`: called with x_BD. `reads == "frames"`: called with x_BTD and lengths_B.
+
+    `gives == "utterance"`: returns logits_BC. `gives == "frames"`: returns logits_BTC.
+    """
 
     def __call__(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor: ...
 
@@ -96,6 +110,7 @@ class DownstreamSpec:
     name: str
     build: Callable[[Any, int, int], torch.nn.Module]
     reads: Literal["pooled", "frames"]
+    gives: Literal["utterance", "frames"] = "utterance"  # logits_BC, or logits_BTC for CTC
     summary: str = ""
     options: type = NoOptions
 

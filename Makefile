@@ -1,0 +1,55 @@
+# `make demo` and `make test` set up all they need on a fresh machine, and are quick the second time.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOME_DEMO := demo/home
+DEMO := $(BIN)/superbench --home $(HOME_DEMO)
+PYTEST_WORKERS ?= 2
+
+.PHONY: install demo test lint format type check bench clean
+
+install: $(VENV)/.installed
+
+# torch first and by itself: a range that no installed torch satisfies would fetch the largest CUDA build
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: install
+	$(DEMO) corpus synthesize --out demo/corpus
+	for upstream in fbank_no_cmvn mfcc; do \
+	  $(DEMO) run -u $$upstream -t ks,sid,er --corpus demo/corpus --steps 2000 || exit $$?; \
+	  $(DEMO) run -u $$upstream -t pr --corpus demo/corpus --lexicon demo/corpus/lexicon.txt \
+	    --steps 300 --lr 1e-1,1e-2,1e-3 || exit $$?; \
+	  $(DEMO) run -u $$upstream -t asr --corpus demo/corpus --head blstm:hidden=128,projector=128 \
+	    --steps 400 --lr 1e-2,3e-3 || exit $$?; \
+	done
+	$(DEMO) leaderboard export --csv leaderboard.csv
+	$(DEMO) leaderboard show
+
+test: install
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: install
+	$(BIN)/mypy
+
+check: lint type test
+
+bench: install
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf demo leaderboard.csv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The ordered list of schema changes, run by Alembic when an older database is opened."""

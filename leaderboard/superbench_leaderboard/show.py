@@ -1,0 +1,91 @@
+"""The board on a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from superbench_leaderboard.export import number, printable
+from superbench_leaderboard.ranking import Standing, Table
+
+PIPED_WIDTH = 140  # columns, where the output is no terminal
+
+
+def print_tables(tables: Sequence[Table]) -> None:
+    """One table per comparable group on stdout."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    console = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
+    for table in tables:
+        console.print(_rich(table))
+
+
+def tables_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """What `show` prints, JSON-ready."""
+    return [
+        {
+            "task": table.task,
+            "task_versions": list(table.task_versions),
+            "metric": table.metric,
+            "direction": table.direction,
+            "label": table.label,
+            "departures": list(table.departures),
+            "protocol_sha": table.protocol_sha,
+            "data_sha": table.data_sha,
+            "comparable_key": table.comparable_key,
+            "rows": [_standing_json(standing) for standing in table.standings],
+        }
+        for table in tables
+    ]
+
+
+def _standing_json(standing: Standing) -> dict[str, Any]:
+    return {
+        "rank": standing.rank,
+        "upstream": standing.upstream,
+        "upstream_key": standing.upstream_key,
+        "layers": standing.layers,
+        "head": standing.head,
+        "mean": standing.mean,
+        "sd": standing.sd,
+        "seeds": standing.seeds,
+        "lrs": list(standing.lrs),
+        "n_items": standing.n_items,
+        "retracted": standing.retracted,
+        "run_ids": [entry.row.run_id for entry in standing.entries],
+    }
+
+
+def _rich(table: Table) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    better = "lower" if table.direction == "min" else "higher"
+    title = f"{table.task} {'/'.join(table.task_versions)}, {table.label}, data {table.data_sha[:8]}"
+    caption = f"custom: {'; '.join(table.departures) or 'no reason given'}" if table.label == "custom" else ""
+    drawn = RichTable(title=printable(title), caption=printable(caption) or None, box=box.SIMPLE_HEAD)
+    drawn.add_column("rank", justify="right")
+    for name in ("upstream", "weights", "layers", "head"):
+        drawn.add_column(name, overflow="fold")
+    for name in (f"{printable(table.metric)} ({better} is better)", "sd", "seeds", "lr", "test n"):
+        drawn.add_column(name, justify="right")
+    for standing in table.standings:
+        drawn.add_row(*_cells(standing))
+    return drawn
+
+
+def _cells(standing: Standing) -> list[str]:
+    return [
+        "retracted" if standing.rank is None else str(standing.rank),
+        printable(standing.upstream),
+        standing.upstream_key[:8],
+        printable(standing.layers),
+        printable(standing.head),
+        number(standing.mean),
+        number(standing.sd),
+        str(standing.seeds),
+        ", ".join("per fold" if lr is None else number(lr) for lr in standing.lrs),
+        str(standing.n_items),
+    ]

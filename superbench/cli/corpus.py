@@ -1,0 +1,105 @@
+"""`superbench corpus`: look at a corpus before a run does. Plugins may put further commands here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from superbench.cli.output import echo_json, echo_table
+from superbench.contracts import Problem
+from superbench.errors import DataError, UsageError
+from superbench.options import build_options
+from superbench.plan import RunRequest
+from superbench.session import Session, pass_session
+
+MANY = 20  # warnings of one kind that are shown one by one
+
+
+def show_problems(problems: Sequence[Problem]) -> None:
+    """Every error; of each kind of warning the first ones, and how many more there are."""
+    for problem in problems:
+        if problem.severity == "error":
+            click.echo(str(problem))
+    warnings: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.severity == "warning":
+            warnings.setdefault(problem.kind, []).append(problem)
+    for kind, found in warnings.items():
+        for problem in found if len(found) <= MANY else found[:3]:
+            click.echo(str(problem))
+        if len(found) > MANY:
+            click.echo(f"warning: {kind}: and {len(found) - 3} more (all of them with --json)")
+
+
+@click.group()
+def corpus() -> None:
+    """Check a corpus, or make one."""
+
+
+@corpus.command()
+@click.option("-t", "--task", "task", required=True, metavar="NAME", help="The task it is for.")
+@click.option("--corpus", multiple=True, metavar="ROOT|TASK=ROOT", help="Parent of the official folders.")
+@click.option("--data", multiple=True, metavar="CSV", help="CSV manifest; several are one corpus.")
+@click.option("--data-root", default="", metavar="DIR", help="What the paths in CSV manifests are relative to.")
+@click.option("--label-column", default="", metavar="NAME", help="Column of the labels; rows empty there are left out.")
+@click.option("--resample", is_flag=True, help="Allow recordings of other rates.")
+@click.option("--lexicon", multiple=True, metavar="PATH", help="Pronunciations for PR (CMUdict or LibriSpeech format).")
+@click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
+@click.argument("root", required=False)
+@pass_session
+def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **given: Any) -> None:
+    """Report everything wrong with a corpus at once: sound, ids, labels, splits, speakers. Exit code 3 on errors.
+
+    \b
+    superbench corpus check --task asr ROOT
+    superbench corpus check --task er --data emodb.csv --label-column label4 --resample
+    """
+    if root and (given["corpus"] or given["data"]):
+        raise UsageError("give ROOT, --corpus or --data, not several of them", "see `superbench corpus check --help`")
+    if root:
+        given["corpus"] = (root,)
+    request = build_options(RunRequest, {"upstream": "none", "task": (task,), **given}, who="corpus check")
+    spec = session.registry.task(task).spec
+    from superbench.corpus import partitions
+    from superbench.pipeline.opening import open_corpus
+
+    checked = open_corpus(spec, request)
+    errors = [p for p in checked.problems if p.severity == "error"]
+    warnings = [p for p in checked.problems if p.severity == "warning"]
+    found = checked.corpus
+    parts = partitions(spec, found) if found else ()
+    splits = [(p.name, len(p.train), len(p.dev), len(p.test)) for p in parts]
+    if as_json:
+        echo_json(
+            {
+                "task": task,
+                "ok": found is not None,
+                "rows": checked.utterances,
+                "problems": [asdict(p) for p in checked.problems],
+                "left_out": found.left_out if found else None,
+                "hours": sum(u.seconds for u in found.utterances) / 3600 if found else None,
+                "speakers": len({u.speaker for u in found.utterances if u.speaker}) if found else None,
+                "classes": list(checked.labels.names) if checked.labels else None,
+                "partitions": [dict(zip(("name", "train", "dev", "test"), s, strict=True)) for s in splits],
+                "sha": found.sha if found else None,
+            }
+        )
+    else:
+        show_problems(checked.problems)
+        if found is not None and checked.labels is not None:
+            hours = sum(u.seconds for u in found.utterances) / 3600
+            click.echo(
+                f"{task}: {len(found.utterances)} utterances, {hours:.3f} h, "
+                f"{len({u.speaker for u in found.utterances if u.speaker})} speakers, "
+                f"{checked.labels.size} labels, {found.left_out} rows left out, hash {found.sha[:12]}"
+            )
+            rows = [tuple(str(x) for x in s) for s in splits]
+            echo_table("partitions", ("name", "train", "dev", "test"), rows)
+    if errors:
+        raise DataError(
+            f"{len(errors)} errors and {len(warnings)} warnings in {checked.utterances} rows of task {task}",
+            "mend them all; a run refuses this corpus",
+        )

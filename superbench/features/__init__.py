@@ -1,0 +1,1 @@
+"""Stage 2: every layer of a frozen upstream, computed once per distinct sound, kept by content."""

@@ -1,0 +1,162 @@
+"""Run a frozen upstream on waves and hold it to its contract: rank, width, frame count, finite values, no side effects.
+
+Shapes: a wave is [n]; what comes back for it is one tensor [T, D] per layer, cut to its valid length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from superbench.contracts import Layers, Provenance
+from superbench.errors import ContractError, NumericalError, PluginError, ResourceError, SuperbenchError
+from superbench.plugin import Upstream
+
+PROBE_SAMPLES = (16000, 11213)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedUpstream:
+    """An upstream in memory, with who brought it and the key its features are kept under."""
+
+    name: str  # as typed, with its options
+    upstream: Upstream
+    provenance: Provenance
+    device: str
+    key: str = ""  # see superbench.features.identity
+    fingerprint: str = ""  # hash of its features on the probe waves, rounded to 1e-3
+
+    @property
+    def layers(self) -> int:
+        return len(self.upstream.strides)
+
+    @property
+    def who(self) -> str:
+        return f"upstream {self.name!r} of {self.provenance}"
+
+    def __call__(self, waves: Sequence[Tensor]) -> list[Layers]:
+        """Features of each wave [n], on the CPU, held to the contract."""
+        return extract(self, waves, [f"wave {i}" for i in range(len(waves))])
+
+    def frames(self, samples: int) -> tuple[int, ...]:
+        """Frames per layer that the upstream's own length rule gives for `samples`."""
+        with plugin_guard(self.who):
+            frames = self.upstream.num_frames(samples)
+            return (int(frames),) * self.layers if isinstance(frames, int) else tuple(int(f) for f in frames)
+
+
+def check_facts(loaded: LoadedUpstream, rate: int) -> None:
+    """Refuse an upstream whose stated facts do not fit together, or that wants another sample rate."""
+    upstream = loaded.upstream
+    missing = [a for a in ("sample_rate", "strides", "widths", "num_frames") if not hasattr(upstream, a)]
+    if missing:
+        raise ContractError(
+            f"{loaded.who} does not state: {', '.join(missing)}",
+            "see superbench.plugin.Upstream for what an upstream states",
+        )
+    if len(upstream.strides) != len(upstream.widths) or not upstream.strides:
+        raise ContractError(
+            f"{loaded.who} states {len(upstream.strides)} strides and {len(upstream.widths)} widths",
+            "give one stride and one width per layer",
+        )
+    if upstream.sample_rate != rate:
+        raise ContractError(
+            f"{loaded.who} wants {upstream.sample_rate} Hz, the task is fed at {rate} Hz",
+            f"resample inside the upstream, and state sample_rate = {rate}",
+        )
+
+
+@contextlib.contextmanager
+def plugin_guard(who: str) -> Iterator[None]:
+    """Keep a plugin from changing what is ours (random state, threads, stdout), and name it when it fails."""
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (SuperbenchError, KeyboardInterrupt):
+        raise
+    except torch.cuda.OutOfMemoryError as exc:
+        raise ResourceError(f"{who} ran out of GPU memory: {exc}", "use --device cpu, or shorter recordings") from exc
+    except MemoryError as exc:
+        raise ResourceError(f"{who} ran out of memory: {exc}", "use shorter recordings or a larger machine") from exc
+    except (Exception, SystemExit) as exc:
+        raise PluginError(f"{who} failed: {type(exc).__name__}: {exc}", "run with --debug for its traceback") from exc
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+def extract(loaded: LoadedUpstream, waves: Sequence[Tensor], names: Sequence[str]) -> list[Layers]:
+    """Features of each wave [n], checked against the contract; on the CPU. `names` are for error messages."""
+    who = f"{loaded.who} on {', '.join(names)}"
+    with plugin_guard(who), torch.inference_mode():
+        found = list(loaded.upstream([w.clone().to(loaded.device) for w in waves]))
+    if len(found) != len(waves):
+        raise ContractError(f"{who}: {len(waves)} waves in, {len(found)} results out", "return one Layers per wave")
+    return [
+        Layers(_checked(loaded, layers, len(wave), name))
+        for layers, wave, name in zip(found, waves, names, strict=True)
+    ]
+
+
+def _checked(loaded: LoadedUpstream, layers: Layers, samples: int, name: str) -> tuple[Tensor, ...]:
+    who = f"{loaded.who} on {name}"
+    if not isinstance(layers, Layers):
+        raise ContractError(
+            f"{who}: expected superbench.plugin.Layers, got {type(layers).__name__}", "wrap the tensors"
+        )
+    if len(layers.tensors) != loaded.layers:
+        raise ContractError(
+            f"{who}: expected {loaded.layers} layers (the length of `strides`), got {len(layers.tensors)}",
+            "is layerdrop off, and is the model in eval mode?",
+        )
+    frames = loaded.frames(samples)
+    for i, (tensor, t, width) in enumerate(zip(layers.tensors, frames, loaded.upstream.widths, strict=True)):
+        if not isinstance(tensor, Tensor) or tuple(tensor.shape) != (t, width):
+            got = f"a tensor {list(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise ContractError(
+                f"{who}: layer {i}: expected [T={t}, D={width}] for {samples} samples, got {got}",
+                "`num_frames` and `widths` must say exactly what comes out",
+            )
+        if not tensor.is_floating_point():
+            raise ContractError(
+                f"{who}: layer {i}: expected floating point, got {tensor.dtype}", "return float tensors"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise NumericalError(
+                f"{who}: layer {i} has NaN or infinite values", "check the checkpoint, and this recording"
+            )
+    return tuple(t.detach().cpu() for t in layers.tensors)
+
+
+def probe_waves(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Two fixed waves: a swept tone in noise, for fingerprints and timing."""
+    waves = []
+    for seed, samples in enumerate(PROBE_SAMPLES):
+        noise = torch.randn(samples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        time = torch.arange(samples, dtype=torch.float64) / 16000
+        waves.append((0.1 * torch.sin(2 * torch.pi * (200 + 900 * time) * time) + 0.02 * noise).to(dtype))
+    return waves
+
+
+def probe_hash(loaded: LoadedUpstream, *, decimals: int | None) -> str:
+    """Hash of the features of the probe waves: exact bytes, or rounded to `decimals`."""
+    digest = hashlib.sha256()
+    for i, wave in enumerate(probe_waves()):
+        (layers,) = extract(loaded, [wave], [f"probe {i}"])
+        for tensor in layers.tensors:
+            values = tensor.double() if decimals is None else tensor.double().round(decimals=decimals) + 0.0
+            digest.update(values.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""CSV manifests in: one line per recording, read as text, checked for form before anything is opened."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from superbench.contracts import SPLITS, Row
+from superbench.errors import DataError, did_you_mean
+
+SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+")  # no sign, no exponent, no comma, no nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What one or several CSV files list."""
+
+    rows: tuple[Row, ...]  # absolute paths
+    roots: tuple[Path, ...]  # the folders no path leaves, one per CSV file, absolute
+    left_out: int  # rows with an empty label column
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    where: str  # file:line
+    root: Path
+    path: str  # as written: on disk a name in NFD is another name than the same in NFC
+    cells: Mapping[str, str]  # in NFC
+
+    @property
+    def file(self) -> Path:
+        return Path(os.path.normpath(self.root / self.path))
+
+
+# Three lines of the format (the corpus's own columns follow and are kept):
+#   path,split,text,phones,speaker,label,start,end,duration
+#   recordings/0_george_0.wav,train,ZERO,,george,0,0.000,0.298,0.298
+#   recordings/0_george_1.wav,train,ZERO,,george,0,0.000,0.591,0.591
+def read_manifests(
+    paths: Sequence[Path], *, column: str, label_column: str | None = None, root: Path | None = None
+) -> Manifest:
+    """Read CSV files into rows; together they are one corpus.
+
+    Columns: `path` (relative to the CSV's folder, or to `root`) and `split` (or `fold`); optional `id`, `start` and
+    `end` (seconds), `speaker`, `text`, `phones`, `label`. Every column is kept in `Row.labels`, as text, in NFC. The
+    reference is in `label_column` where that is given, and rows without one are left out and counted; else it is in
+    `column`, and rows without one are errors. Where every row has a `fold`, folds divide the corpus and `split` is not
+    looked at; else every `split` is train, dev or test. An `id` that is missing is the path without its suffix, with
+    `:start-end` where the path occurs more than once. Raises `DataError` with everything that is wrong at once.
+    """
+    wanted = label_column or column
+    lines: list[_Line] = []
+    roots: list[Path] = []
+    wrong: list[str] = []
+    for path in paths:
+        folder = (root or path.parent).resolve()
+        roots.append(folder)
+        header, records = _read_csv(path)
+        _require_columns(header, wanted, path)
+        for where, cells in records:
+            if len(cells) != len(header):
+                wrong.append(f"{where}: {len(cells)} cells under {len(header)} columns")
+                continue
+            normal = {name: unicodedata.normalize("NFC", cell) for name, cell in zip(header, cells, strict=True)}
+            lines.append(_Line(where=where, root=folder, path=cells[header.index("path")], cells=normal))
+    labelled = [line for line in lines if line.cells[wanted].strip()]
+    left_out = len(lines) - len(labelled)
+    if label_column is None:
+        wrong += [f"{line.where}: column {wanted!r} is empty" for line in lines if not line.cells[wanted].strip()]
+        left_out = 0
+    folded = bool(labelled) and all(line.cells.get("fold", "").strip() for line in labelled)
+    if not folded:
+        wrong += _split_problems(labelled)
+    wrong += [problem for line in labelled for problem in _path_problems(line)]
+    rows = [_row(line, wrong, folded=folded) for line in labelled]
+    if wrong:
+        listed = ", ".join(str(path) for path in paths)
+        raise DataError(
+            f"{len(wrong)} problems in {listed}:\n" + "\n".join(wrong),
+            "mend the lines, or name a column with empty cells by --label-column to leave those rows out",
+        )
+    return Manifest(rows=_with_unique_ids(rows), roots=tuple(dict.fromkeys(roots)), left_out=left_out)
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Header, and (file:line, cells) of every record; the text is UTF-8 with or without a mark."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error.reason} at byte {error.start}", "save the file as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "check the path given to --data") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{path}:{line}: a NUL character", "a manifest is plain text: save it as UTF-8, not UTF-16")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    records = []
+    try:
+        for cells in reader:
+            if cells:
+                records.append((f"{path}:{reader.line_num}", cells))
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: {error}", "check the quotes of this line") from error
+    if not records:
+        raise DataError(f"{path}: there is no header line", "the first line names the columns: path,split,...")
+    header = [unicodedata.normalize("NFC", name.strip()) for name in records[0][1]]
+    return header, records[1:]
+
+
+def _require_columns(header: Sequence[str], wanted: str, path: Path) -> None:
+    twice = sorted(name for name, n in Counter(header).items() if n > 1)
+    if twice:
+        raise DataError(f"{path}: columns named twice: {', '.join(map(repr, twice))}", "give each column its own name")
+    missing = [name for name in dict.fromkeys(("path", wanted)) if name not in header]
+    if "split" not in header and "fold" not in header:
+        missing.append("split")
+    if missing:
+        raise DataError(
+            f"{path}: no column {' and no column '.join(map(repr, missing))}",
+            "; ".join(f"for {name!r}: {did_you_mean(name, header)}" for name in missing),
+        )
+
+
+def _split_problems(lines: Sequence[_Line]) -> Iterator[str]:
+    """One line per split name that is none, with the number of its rows."""
+    first: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for line in lines:
+        split = line.cells.get("split", "")
+        if split not in SPLITS:
+            first.setdefault(split, line.where)
+            count[split] += 1
+    for split, where in first.items():
+        yield f"{where}: split {split!r} ({count[split]} rows): {did_you_mean(split, SPLITS)}"
+
+
+def _path_problems(line: _Line) -> Iterator[str]:
+    """A path that is empty, absolute, or leaves its root by `..` or by a symbolic link."""
+    text = line.path
+    if not text.strip():
+        yield f"{line.where}: the path is empty"
+    elif text.startswith("/") or PureWindowsPath(text).is_absolute():
+        yield f"{line.where}: the path {text!r} is absolute; paths are relative to {line.root}"
+    elif not line.file.is_relative_to(line.root):
+        yield f"{line.where}: the path {text!r} leaves {line.root}"
+    else:
+        try:
+            inside = line.file.resolve().is_relative_to(line.root)
+        except (OSError, RuntimeError) as error:  # RuntimeError: a ring of symbolic links
+            yield f"{line.where}: the path {text!r} leads nowhere: {error}"
+            return
+        if not inside:
+            yield f"{line.where}: the path {text!r} leaves {line.root} by a symbolic link"
+
+
+def _row(line: _Line, wrong: list[str], *, folded: bool) -> Row:
+    cells = line.cells
+    return Row(
+        id=cells.get("id", "").strip(),
+        path=line.file,
+        split="" if folded else cells.get("split", ""),
+        fold=cells["fold"] if folded else "",
+        speaker=cells.get("speaker", ""),
+        labels=cells,
+        start=_seconds(line, "start", wrong),
+        end=_seconds(line, "end", wrong),
+        where=line.where,
+    )
+
+
+def _seconds(line: _Line, name: str, wrong: list[str]) -> float | None:
+    text = line.cells.get(name, "").strip()
+    if not text:
+        return None
+    if not SECONDS.fullmatch(text):
+        wrong.append(f"{line.where}: {name} {text!r} is not a time in seconds")
+        return None
+    return float(text)
+
+
+def _with_unique_ids(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Give the rows without an id one made of their path, and of their times where the path alone is not enough."""
+    times = Counter(row.path for row in rows)
+    named = []
+    for row in rows:
+        if row.id:
+            named.append(row)
+            continue
+        stem = str(PurePosixPath(os.path.normpath(row.labels["path"])).with_suffix(""))
+        if times[row.path] > 1:
+            stem += f":{row.labels.get('start', '').strip()}-{row.labels.get('end', '').strip()}"
+        named.append(replace(row, id=stem))
+    return tuple(named)

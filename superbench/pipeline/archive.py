@@ -1,0 +1,51 @@
+"""Features of sound files, for people who want the arrays themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from superbench import audio
+from superbench.errors import ContractError
+from superbench.features.extraction import LoadedUpstream, extract
+from superbench.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def extract_files(
+    loaded: LoadedUpstream,
+    files: Sequence[Path],
+    *,
+    dtype: str,
+    batch_size: int,
+    resample: bool,
+    progress: Progress,
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Features of whole files: [L, T, D] under each stem; [T, D] under STEM/LAYER where the layers differ in rate.
+
+    `batch_size` waves go into one call of the upstream; a batch must not change its members' features.
+    """
+    if dtype == "float64":
+        if not hasattr(loaded.upstream, "astype"):
+            raise ContractError(f"{loaded.who} computes in float32 only", "give it a method astype(dtype)")
+        loaded.upstream.astype(torch.float64)
+    rate = loaded.upstream.sample_rate
+    stackable = len(set(loaded.upstream.strides)) == len(set(loaded.upstream.widths)) == 1
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    with progress.stage("extract", len(files)) as bar:
+        for first in range(0, len(files), batch_size):
+            chunk = files[first : first + batch_size]
+            waves = [torch.from_numpy(audio.read_file(f, rate=rate, resample=resample)) for f in chunk]
+            waves = [w.to(getattr(torch, dtype)) for w in waves]
+            for file, layers in zip(chunk, extract(loaded, waves, [str(f) for f in chunk]), strict=True):
+                if stackable:
+                    arrays[file.stem] = torch.stack(layers.tensors).numpy()
+                else:
+                    arrays |= {f"{file.stem}/{i}": t.numpy() for i, t in enumerate(layers.tensors)}
+                bar.advance()
+    return arrays

@@ -1,0 +1,129 @@
+"""Open what a run is about: the upstream by name and options, the corpus by one of its two doors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from superbench import audio
+from superbench import corpus as corpora
+from superbench.contracts import Corpus, Problem
+from superbench.errors import DataError, UsageError
+from superbench.features.extraction import LoadedUpstream, check_facts, plugin_guard, probe_hash
+from superbench.features.identity import upstream_key
+from superbench.labels import Labels
+from superbench.manifest import read_manifests
+from superbench.options import build_options, format_reference, split_reference
+from superbench.plan import RunRequest
+from superbench.plugin import TaskSpec
+from superbench.registry import Registry
+
+
+def choose_device(asked: str) -> str:
+    """`auto` is the GPU where there is one; the choice is part of the plan."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise UsageError(f"device {asked!r} cannot be used here: {exc}", "use --device cpu") from exc
+    return asked
+
+
+def open_upstream(reference: str, registry: Registry, device: str = "auto", rate: int = 16000) -> LoadedUpstream:
+    """Load an upstream by name and options, check what it states, and find the key of its features."""
+    name, given = split_reference(reference)
+    found = registry.upstream(name)
+    options = build_options(found.spec.options, given, who=f"upstream {name}")
+    device = choose_device(device)
+    with plugin_guard(f"upstream {name!r} of {found.provenance}"), torch.no_grad():
+        upstream = found.spec.load(options, device)
+    shown = format_reference(name, options)
+    loaded = LoadedUpstream(name=shown, upstream=upstream, provenance=found.provenance, device=device)
+    check_facts(loaded, rate)
+    key = upstream_key(found.spec, options, loaded)
+    return replace(loaded, key=key, fingerprint=probe_hash(loaded, decimals=3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedCorpus:
+    """A corpus as read: usable iff `corpus` is there; `problems` holds everything found."""
+
+    corpus: Corpus | None
+    labels: Labels | None
+    problems: tuple[Problem, ...]
+    column: str
+    utterances: int  # rows read
+
+
+def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
+    """Read a corpus by one of its two doors and check all of it; nothing is left out in silence."""
+    given = {"lexicon": request.lexicon} if request.lexicon and "lexicon" in _fields(spec.options) else {}
+    options = build_options(spec.options, given, who=f"task {spec.name}")
+    column = request.label_column or spec.column
+    left_out = 0
+    if given and request.label_column:
+        raise UsageError("--lexicon looks the labels up, --label-column names a column of them", "give one of the two")
+    if request.data:
+        known = "text" if given else column  # what the task completes from it needs no column of its own
+        manifest = read_manifests(
+            [Path(p) for p in request.data],
+            column=known,
+            label_column=request.label_column or None,
+            root=Path(request.data_root) if request.data_root else None,
+        )
+        rows, roots, left_out = manifest.rows, manifest.roots, manifest.left_out
+    else:
+        root = _official_root(spec, request)
+        assert spec.read is not None
+        rows, roots = tuple(spec.read(root, options)), tuple(root / folder for folder in spec.folders) or (root,)
+    rows = tuple(spec.complete(rows, options))
+    corpus, labels, problems = corpora.check(
+        spec,
+        rows,
+        column=column,
+        inspect=lambda row: audio.inspect(row, rate=spec.protocol.sample_rate, resample=request.resample),
+        roots=roots,
+        official=not request.data,
+        left_out=left_out,
+    )
+    return CheckedCorpus(corpus=corpus, labels=labels, problems=problems, column=column, utterances=len(rows))
+
+
+def _fields(options: type) -> set[str]:
+    return set(getattr(options, "__dataclass_fields__", {}))
+
+
+def _official_root(spec: TaskSpec, request: RunRequest) -> Path:
+    given = request.corpus_root(spec.name)
+    if not given:
+        raise UsageError(
+            f"task {spec.name}: no corpus was given",
+            "use --corpus ROOT (the parent of the official folders) or --data MANIFEST.csv; "
+            "`superbench corpus synthesize --out ROOT` makes a small one",
+        )
+    root = Path(given).expanduser().resolve()
+    if spec.read is None:
+        raise UsageError(f"task {spec.name} reads no official tree", "use --data MANIFEST.csv")
+    absent = [f for f in spec.folders if not (root / f).is_dir()]
+    if absent:
+        raise DataError(
+            f"task {spec.name}: {root} has no folder {', '.join(absent)}",
+            "--corpus takes the PARENT of the official folders; --corpus TASK=ROOT overrides one",
+        )
+    return root
+
+
+def require_corpus(checked: CheckedCorpus, task: str) -> tuple[Corpus, Labels]:
+    """The corpus, or one error that lists everything wrong with it."""
+    if checked.corpus is None or checked.labels is None:
+        errors = [str(p) for p in checked.problems if p.severity == "error"]
+        shown = "\n  ".join(errors[:50]) + (f"\n  ... and {len(errors) - 50} more" if len(errors) > 50 else "")
+        raise DataError(
+            f"the corpus of task {task} has {len(errors)} errors:\n  {shown}",
+            "mend them all, then look again with `superbench corpus check` and the same options",
+        )
+    return checked.corpus, checked.labels

@@ -1,0 +1,134 @@
+"""From chosen heads to a result: predictions, scores, what the layers counted, and where it all came from."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from superbench import scoring
+from superbench.contracts import Candidate, FeatureCount, Prediction, Result, Utterance, canonical_json, sha256_of
+from superbench.environment import environment
+from superbench.features.weighted_sum import layer_weights, norm_corrected
+from superbench.pipeline.prepared import Prepared
+from superbench.pipeline.search import Chosen, Search
+from superbench.results import SCHEMA, write_predictions, write_whole
+
+NORM_SAMPLE = 64  # utterances of the training set over which layer norms are averaged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the stages before scoring found, for all seeds."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: tuple[Chosen, ...]
+    counted: FeatureCount
+    warnings: tuple[str, ...]
+    timings: dict[str, float]
+
+
+def make_result(prepared: Prepared, search: Search, found: Found, seed: int, folder: Path) -> Result:
+    """Score the chosen heads of one seed, write what they said, and tell everything that led there."""
+    begun, plan, metrics = time.monotonic(), prepared.plan, prepared.plan.protocol.metrics
+    mine = [c for c in found.chosen if c.fitted.seed == seed]
+    test = _predict(search, mine, "test")
+    dev = _predict(search, mine, "dev")
+    train = _predict(search, mine, "train") if plan.score_train else []
+    write_predictions(folder / "predictions.jsonl", test)
+    write_predictions(folder / "predictions.dev.jsonl", dev)
+    write_whole(folder / "head.safetensors", _head_bytes(prepared, mine))
+    scores = scoring.score_partitions(test, metrics)
+    weights = {c.partition.name: layer_weights(c.model) for c in mine}
+    norms = {c.partition.name: search.examples.layer_norms(c.partition.train[:NORM_SAMPLE]) for c in mine}
+    lrs = {c.fitted.lr for c in mine}
+    return Result(
+        schema=SCHEMA,
+        run_id=sha256_of([plan.fingerprint, seed]),
+        group=plan.fingerprint,
+        label=plan.label,
+        departures=plan.departures,
+        task=plan.task,
+        task_version=plan.task_version,
+        protocol_sha=plan.protocol_sha,
+        upstream=plan.upstream,
+        upstream_plugin=prepared.loaded.provenance,
+        upstream_key=plan.upstream_key,
+        upstream_fingerprint=prepared.loaded.fingerprint,
+        seed=seed,
+        lr=lrs.pop() if len(lrs) == 1 else None,
+        layers="all" if plan.layers is None else str(plan.layers),
+        head=plan.head,
+        scores=scores,
+        dev_scores=scoring.score_partitions(dev, metrics),
+        train_scores=scoring.score_partitions(train, metrics) if train else (),
+        fold_scores=scoring.by_partition(test, metrics[0]),
+        candidates=tuple(c for c in found.candidates if c.seed == seed),
+        layer_weights=weights,
+        layer_weights_norm_corrected={name: norm_corrected(w, norms[name]) for name, w in weights.items()},
+        features=found.counted,
+        data=_data_facts(prepared),
+        plan=plan.to_json(),
+        environment=environment(plan.device),
+        timings={**found.timings, "score": time.monotonic() - begun},
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        folder=str(folder),
+        warnings=found.warnings,
+    )
+
+
+def _predict(search: Search, chosen: Sequence[Chosen], split: str) -> list[Prediction]:
+    """Predictions of the chosen heads on one split, complete or an error."""
+    found = []
+    for one in chosen:
+        indices: tuple[int, ...] = getattr(one.partition, split)
+        predictions = search.predictions(one.model, indices, one.partition.name)
+        scoring.complete(predictions, [search.describe(i, (0,), one.partition.name).id for i in indices])
+        found += predictions
+    return found
+
+
+def _head_bytes(prepared: Prepared, chosen: Sequence[Chosen]) -> bytes:
+    """The trained heads as one safetensors file: PARTITION/PARAMETER, and what is needed to build them again."""
+    tensors = {
+        f"{c.partition.name}/{name}": tensor.detach().cpu().contiguous()
+        for c in chosen
+        for name, tensor in c.model.state_dict().items()
+    }
+    facts = {
+        "head": prepared.plan.head,
+        "layers": str(prepared.layers),
+        "width": str(prepared.width),
+        "labels": canonical_json(list(prepared.labels.names)),
+        "upstream_key": prepared.plan.upstream_key,
+    }
+    written: bytes = save(tensors, metadata=facts)
+    return written
+
+
+def _data_facts(prepared: Prepared) -> dict[str, Any]:
+    corpus = prepared.corpus
+    splits: dict[str, list[Utterance]] = {}
+    for utterance in corpus.utterances:
+        splits.setdefault(f"fold {utterance.fold}" if utterance.fold else utterance.split, []).append(utterance)
+    return {
+        "sha": corpus.sha,
+        "official": corpus.official,
+        "resampler": corpus.resampler,
+        "left_out": corpus.left_out,
+        "classes": list(prepared.labels.names),
+        "splits": {
+            name: {
+                "utterances": len(us),
+                "hours": round(sum(u.seconds for u in us) / 3600, 6),
+                "speakers": len({u.speaker for u in us if u.speaker}),
+            }
+            for name, us in sorted(splits.items())
+        },
+        "warnings": [asdict(w) for w in corpus.warnings],
+    }

@@ -1,0 +1,148 @@
+"""One run, resolved: what was asked, with every default filled in; frozen, hashed, and labelled for what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from superbench.contracts import Corpus, sha256_of
+from superbench.errors import UsageError
+from superbench.plugin import TaskProtocol, TaskSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the options of `superbench run`, or the file of `--config`, say. Empty means: as the protocol has it."""
+
+    upstream: str  # NAME or NAME:option=value,...
+    task: tuple[str, ...]
+    corpus: tuple[str, ...] = ()  # ROOT, or TASK=ROOT to override one
+    data: tuple[str, ...] = ()  # CSV manifests
+    data_root: str = ""  # what paths in CSV manifests are relative to; empty: each manifest's folder
+    label_column: str = ""
+    resample: bool = False
+    lexicon: tuple[str, ...] = ()
+    lr: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    steps: int | None = None
+    eval_every: int | None = None
+    limit: int | None = None  # utterances per split
+    layers: int | None = None  # one layer alone; None: the weighted sum of all
+    head: str = ""
+    device: str = "auto"
+    score_train: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense, all at once."""
+        wrong = [f"{n} must be at least 1, got {v}" for n, v in self._counts().items() if v is not None and v < 1]
+        wrong += [f"lr must be positive and finite, got {lr}" for lr in self.lr if not 0 < lr < float("inf")]
+        wrong += [f"seeds must not be negative, got {seed}" for seed in self.seeds if seed < 0]
+        wrong += [
+            f"{n} are given twice: {v}" for n, v in (("lr", self.lr), ("seeds", self.seeds)) if len(set(v)) < len(v)
+        ]
+        if not self.seeds:
+            wrong.append("seeds must name at least one")
+        if not self.task:
+            wrong.append("task must name at least one")
+        if self.layers is not None and self.layers < 0:
+            wrong.append(f"layers must not be negative, got {self.layers}")
+        if self.corpus and self.data:
+            wrong.append("give either corpus or data, not both")
+        if wrong:
+            raise UsageError("; ".join(wrong), "see `superbench run --help`")
+
+    def _counts(self) -> dict[str, int | None]:
+        return {"steps": self.steps, "eval_every": self.eval_every, "limit": self.limit}
+
+    def corpus_root(self, task: str) -> str:
+        """The root given for one task: TASK=ROOT wins over ROOT; empty where none is given."""
+        overrides = dict(c.split("=", 1) for c in self.corpus if _names_task(c))
+        return overrides.get(task) or next((c for c in reversed(self.corpus) if not _names_task(c)), "")
+
+
+def _names_task(corpus: str) -> bool:
+    name, equals, _ = corpus.partition("=")
+    return bool(equals) and name.isidentifier()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """Everything that decides a score. Equal fingerprints mean equal predictions on the same kind of machine."""
+
+    task: str
+    task_version: str
+    protocol: TaskProtocol  # with the steps, interval and grid that are really run
+    upstream: str
+    upstream_key: str
+    corpus_sha: str
+    official: bool
+    head: str  # with every option that is not its default
+    form: str  # "pooled" or "frames"
+    layers: int | None
+    seeds: tuple[int, ...]
+    limit: int | None
+    device: str
+    score_train: bool
+    departures: tuple[str, ...]  # why this is not SUPERB's own protocol
+
+    @property
+    def label(self) -> str:
+        """`superb` iff nothing departs from the protocol; computed, never claimed."""
+        return "custom" if self.departures else "superb"
+
+    @property
+    def protocol_sha(self) -> str:
+        """Hash of what makes two rows comparable: protocol, search grid and head. The seeds are no part of it."""
+        return sha256_of([self.task, self.task_version, asdict(self.protocol), self.head, self.form, self.limit])
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the whole plan; names its folder. What the upstream is called does not matter, what it is does."""
+        return sha256_of({k: v for k, v in self.to_json().items() if k != "upstream"})
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready copy."""
+        return asdict(self)
+
+
+def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
+    """The task's protocol with what the request changes of it.
+
+    Fewer steps shrink the evaluation interval in proportion, so that as many evaluations choose the best step.
+    """
+    own = spec.protocol
+    steps = request.steps or own.steps
+    interval = request.eval_every or max(1, round(own.eval_every * steps / own.steps))
+    return replace(own, steps=steps, eval_every=min(interval, steps), lr_grid=tuple(sorted(request.lr or own.lr_grid)))
+
+
+def departures(
+    spec: TaskSpec, protocol: TaskProtocol, head: str, request: RunRequest, corpus: Corpus
+) -> tuple[str, ...]:
+    """Each reason why a row is `custom`, in words; none makes it `superb`."""
+    own = spec.protocol
+    changed: Mapping[str, tuple[Any, Any]] = {
+        "steps": (own.steps, protocol.steps),
+        "evaluation interval": (own.eval_every, protocol.eval_every),
+        "learning-rate grid": (tuple(sorted(own.lr_grid)), protocol.lr_grid),
+        "head": (own.head, head),
+    }
+    reasons = [
+        f"{what}: {given} in place of {official}" for what, (official, given) in changed.items() if official != given
+    ]
+    if corpus.official:
+        reasons.append("corpus not vetted against the official counts (this version has no such check)")
+    else:
+        reasons.append("data: CSV manifests in place of the official corpus")
+    if spec.version.startswith("0."):
+        reasons.append(f"task version {spec.version}: not every constant of SUPERB's protocol is there yet")
+    if request.limit is not None:
+        reasons.append(f"limited to {request.limit} utterances per split")
+    if request.layers is not None:
+        reasons.append(f"layer {request.layers} alone in place of the weighted sum")
+    if corpus.resampler:
+        reasons.append(f"resampled: {corpus.resampler}")
+    if corpus.left_out and not corpus.official:
+        reasons.append(f"{corpus.left_out} rows without a label left out")
+    return tuple(reasons)
