@@ -47,7 +47,7 @@ def run(
     leaderboard) hear of the result; the first one that fails is raised when the result is safe on disk.
     """
     from superbench.options import build_options
-    from superbench.pipeline import announce, run_prepared
+    from superbench.pipeline import announce, run_all
     from superbench.pipeline.opening import open_upstream
     from superbench.pipeline.prepared import prepare
     from superbench.plan import RunRequest
@@ -69,7 +69,8 @@ def run(
         settings = replace(settings, database=database)
     registry = Registry.load(plugins)
     loaded = open_upstream(upstream, registry, request.device)
-    results = run_prepared(prepare(request, task, registry, settings, loaded), settings, progress or Progress())
+    prepared = prepare(request, task, registry, settings, loaded)
+    (results,) = run_all([prepared], settings, progress or Progress())
     failures = announce(results, registry, settings)
     if failures:
         raise failures[0]

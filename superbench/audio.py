@@ -37,7 +37,10 @@ READABLE = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")  # a cut-off file is t
 
 
 class _RefusedError(Exception):
-    """Why one recording cannot be used: a `Problem` that has not got its place yet."""
+    """Why one recording cannot be used: a `Problem` that has not got its place yet.
+
+    `what` does not name the file, so that the same is said of all files with the same fault.
+    """
 
     def __init__(self, kind: str, what: str) -> None:
         super().__init__(kind, what)
@@ -92,7 +95,7 @@ def read(utterance: Utterance) -> Samples:
 
 def read_file(path: Path, *, rate: int, resample: bool) -> Samples:
     """Read a whole file, float32 [samples] at `rate` Hz, with the vetting of `inspect`; errors are `DataError`s."""
-    sound, problems = _vet(Row(id=str(path), path=path.absolute()), rate=rate, resample=resample)
+    sound, problems = _vet(Row(id=path.name, path=path.absolute()), rate=rate, resample=resample)
     if sound is None:
         errors = [p for p in problems if p.severity == "error"]
         raise DataError(
@@ -103,15 +106,16 @@ def read_file(path: Path, *, rate: int, resample: bool) -> Samples:
 
 
 def _vet(row: Row, *, rate: int, resample: bool) -> tuple[_Sound | None, tuple[Problem, ...]]:
-    where = f"{row.id} ({row.where})" if row.where else row.id
+    listed = f"{row.where}: " if row.where not in ("", str(row.path)) else ""
+    where = f"{row.id} ({listed}{row.path})"
     try:
         with _opened(row.path) as file:
-            problems = _format_problems(file, row.path, where, rate=rate, resample=resample)
+            problems = _format_problems(file, where, rate=rate, resample=resample)
             window = _window(row, file.frames, file.samplerate)
             if problems:
                 return None, problems
             native_n, native_rate = _samples(file, window.start, window.stop), file.samplerate
-        samples_n = _vetted(native_n, native_rate, rate, row.path)
+        samples_n = _vetted(native_n, native_rate, rate)
     except _RefusedError as refused:
         return None, (Problem(kind=refused.kind, where=where, what=refused.what),)
     recording = Recording(
@@ -127,62 +131,62 @@ def _vet(row: Row, *, rate: int, resample: bool) -> tuple[_Sound | None, tuple[P
     return _Sound(samples_n, recording), tuple(_warnings(native_n, row, window, where))
 
 
-def _format_problems(file: Any, path: Path, where: str, *, rate: int, resample: bool) -> tuple[Problem, ...]:
+def _format_problems(file: Any, where: str, *, rate: int, resample: bool) -> tuple[Problem, ...]:
     found = []
     if file.format not in READABLE:
-        found.append(("format", f"{path} is {file.format}: convert it to one of {', '.join(READABLE)}"))
+        found.append(("format", f"it is {file.format}: convert it to one of {', '.join(READABLE)}"))
     if file.channels != 1:
-        found.append(("stereo", f"{path} has {file.channels} channels: write one of them into a file of its own"))
+        found.append(("stereo", f"it has {file.channels} channels: write one of them into a file of its own"))
     if file.samplerate != rate and not resample:
-        found.append(("rate", f"{path} has {file.samplerate} Hz, not {rate} Hz: pass --resample to convert it"))
+        found.append(("rate", f"{file.samplerate} Hz in place of {rate} Hz: pass --resample to convert it"))
     return tuple(Problem(kind=kind, where=where, what=what) for kind, what in found)
 
 
 def _window(row: Row, frames: int, rate: int) -> _Window:
     """Turn the seconds of a row into samples of its file, or say that they do not fit."""
     if frames == 0:
-        raise _RefusedError("empty", f"{row.path} holds no sample")
+        raise _RefusedError("empty", "the file holds no sample")
     seconds = frames / rate
     start = 0.0 if row.start is None else row.start
     end = seconds if row.end is None else row.end
     asked = f"start {row.start} and end {row.end} (seconds)"
     if not (math.isfinite(start) and math.isfinite(end)) or start < 0 or end <= start:
-        raise _RefusedError("window", f"{asked} are no stretch of {row.path}, which is {seconds:.4f} s long")
+        raise _RefusedError("window", f"{asked} are no stretch of the file, which is {seconds:.4f} s long")
     outside = end > seconds + END_TOLERANCE_SECONDS or start >= seconds
     already_cut = outside and row.end is not None and abs((end - start) - seconds) <= CUT_TOLERANCE_SECONDS
     if outside and not already_cut:
-        raise _RefusedError("window", f"{asked} lie outside {row.path}, which is {seconds:.4f} s long")
+        raise _RefusedError("window", f"{asked} lie outside the file, which is {seconds:.4f} s long")
     first = 0 if already_cut else round(start * rate)
     stop = frames if already_cut or end >= seconds - END_TOLERANCE_SECONDS else round(end * rate)
     if stop <= first:
-        raise _RefusedError("empty", f"{asked} of {row.path} hold no sample")
+        raise _RefusedError("empty", f"{asked} hold no sample")
     if (stop - first) / rate > LONGEST_SECONDS:
-        raise _RefusedError("too-long", f"{asked} of {row.path} are more than {LONGEST_SECONDS:g} s: cut it by rows")
+        raise _RefusedError("too-long", f"{asked} are more than {LONGEST_SECONDS:g} s: cut the file by rows")
     return _Window(first, stop, already_cut)
 
 
-def _vetted(native_n: Samples, native_rate: int, rate: int, path: Path) -> Samples:
+def _vetted(native_n: Samples, native_rate: int, rate: int) -> Samples:
     """Return the samples as fed, or say why nothing can be made of them."""
     import numpy as np
 
     if not np.isfinite(native_n).all():
-        raise _RefusedError("not-finite", f"{path} holds NaN or infinite samples")
+        raise _RefusedError("not-finite", "it holds NaN or infinite samples")
     samples_n = _resampled(native_n, native_rate, rate)
     if len(samples_n) < FRAME_SECONDS * rate:
-        raise _RefusedError("too-short", f"{path}: {len(samples_n)} samples at {rate} Hz are less than 25 ms")
+        raise _RefusedError("too-short", f"{len(samples_n)} samples at {rate} Hz are less than 25 ms")
     return samples_n
 
 
 def _warnings(native_n: Samples, row: Row, window: _Window, where: str) -> Iterator[Problem]:
     if window.already_cut:
         times = f"start {row.start} and end {row.end}"
-        what = f"{times} are times in a longer recording; {row.path} is that cut and is used whole"
+        what = f"{times} are times in a longer recording; the file is that cut and is used whole"
         yield Problem(kind="already-cut", where=where, what=what, severity="warning")
     if native_n.min() == native_n.max():
-        what = f"{row.path}: every sample is {native_n[0]:g}"
+        what = f"every sample is {native_n[0]:g}"
         yield Problem(kind="constant", where=where, what=what, severity="warning")
     elif _clipped(native_n):
-        what = f"{row.path}: {CLIPPED_RUN} samples in a row or more stand at full scale"
+        what = f"{CLIPPED_RUN} samples in a row or more stand at full scale"
         yield Problem(kind="clipped", where=where, what=what, severity="warning")
 
 
@@ -235,43 +239,45 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise _RefusedError("missing", f"there is no file {path}") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _RefusedError("unreadable", f"{path}: {error}") from error
+        raise _RefusedError("missing", "there is no file of this name") from error
+    except OSError as error:
+        raise _RefusedError("unreadable", error.strerror or str(error)) from error
+    except ValueError as error:  # a NUL in the name
+        raise _RefusedError("unreadable", str(error)) from error
     if not stat.S_ISREG(mode):
-        raise _RefusedError("not-a-file", f"{path} is a folder, a device or a pipe")
+        raise _RefusedError("not-a-file", "it is a folder, a device or a pipe")
     try:
         with path.open("rb", buffering=0) as file:
-            _refuse_cut_off(file, os.fstat(file.fileno()).st_size, path)
+            _refuse_cut_off(file, os.fstat(file.fileno()).st_size)
             file.seek(0)
             # By descriptor: what the file is named plays no part in what it is taken for.
             with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
                 yield sound
     except OSError as error:
-        raise _RefusedError("unreadable", f"{path}: {error}") from error
+        raise _RefusedError("unreadable", error.strerror or str(error)) from error
     except soundfile.SoundFileError as error:
-        raise _RefusedError("unreadable", f"{path}: {getattr(error, 'error_string', error)}") from error
+        raise _RefusedError("unreadable", str(getattr(error, "error_string", error))) from error
 
 
-def _refuse_cut_off(file: FileIO, size: int, path: Path) -> None:
+def _refuse_cut_off(file: FileIO, size: int) -> None:
     """Refuse WAV and Ogg files that end before their sound does: libsndfile reads those without a word.
 
     FLAC and MP3 need nothing here: the one's decoder raises, the other's returns less than it promised.
     """
     if size == 0:
-        raise _RefusedError("empty", f"{path} has no bytes")
+        raise _RefusedError("empty", "the file has no bytes")
     kind = file.read(4)
     if kind in (b"RIFF", b"RIFX", b"RF64"):
         promised = _riff_data_end(file, ">" if kind == b"RIFX" else "<")
         if promised > size:
-            raise _RefusedError("truncated", f"{path}: the header promises {promised} bytes, the file has {size}")
+            raise _RefusedError("truncated", f"the header promises {promised} bytes, the file has {size}")
     if kind == b"OggS":
         file.seek(max(0, size - 65536 - 512))  # a page is at most 65307 bytes long
         tail = file.read()
         last = tail[tail.rfind(b"OggS") :]
         header = 27 + last[26] if len(last) > 26 else len(last) + 1  # capture pattern to segment table
         if len(last) < header + sum(last[27:header]) or not last[5] & 0x04:  # 0x04: last page of the stream
-            raise _RefusedError("truncated", f"{path}: the Ogg stream has no whole last page")
+            raise _RefusedError("truncated", "the Ogg stream has no whole last page")
 
 
 def _riff_data_end(file: FileIO, order: str) -> int:

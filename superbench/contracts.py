@@ -185,7 +185,7 @@ class Candidate:
     dev: float  # the headline metric on dev at the best step
     best_step: int
     improved: bool  # False: dev never beat the starting value, so that the last step is kept
-    train_loss: float  # mean over the last tenth of the steps
+    train_loss: float | None  # mean over the last tenth of the steps; None where none of them was finite
     chosen: bool
     nan_steps: int = 0
 
@@ -200,6 +200,7 @@ class FeatureCount:
     reused: int  # segments found in the store
     bytes: int  # of the features the run reads
     seconds: float  # wall time of the extraction
+    warnings: tuple[str, ...] = ()  # damaged features that were put aside and computed again
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,8 @@ from superbench.plugin import TaskSpec
 READERS = 8  # threads at most; reading waits for the disk and decodes outside the interpreter's lock
 MIN_FOLDS = 3  # one to test on, one to choose on, one to train on
 NAMES_SHOWN = 40  # a vocabulary up to this size is listed in an error
+LINES_TOLD = 20  # of one kind of problem; more are counted
+PLACES_TOLD = 3  # of problems in the same words
 
 Inspect = Callable[[Row], tuple[Recording | None, tuple[Problem, ...]]]
 
@@ -67,8 +69,9 @@ def check(
     problems = list(_division_problems(task, rows, official))
     for row, home in zip(rows, homes, strict=True):
         if home is None:
-            what = f"{row.path} is not under {', '.join(map(str, roots))}"
-            problems.append(Problem(kind="outside", where=_where(row), what=what))
+            where = f"{_where(row)}, file {row.path}"
+            what = f"the file is not under {', '.join(map(str, roots))}"
+            problems.append(Problem(kind="outside", where=where, what=what))
     items = []
     with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as pool:
         inside = [(number, home) for number, home in enumerate(homes) if home is not None]
@@ -99,6 +102,33 @@ def check(
         warnings=tuple(problems),
     )
     return corpus, labels, tuple(problems)
+
+
+def told(problems: Sequence[Problem]) -> list[str]:
+    """Write problems as lines for people, errors first: those of one kind and in the same words share a line.
+
+    Such a line has their number and the first three places. Of one kind there are at most 20 lines, and one that counts
+    the rest.
+    """
+    kinds: dict[tuple[str, str], dict[str, list[Problem]]] = {}
+    for problem in sorted(problems, key=lambda p: p.severity):
+        kinds.setdefault((problem.severity, problem.kind), {}).setdefault(problem.what, []).append(problem)
+    lines = []
+    for (severity, kind), alike in kinds.items():
+        groups = list(alike.values())
+        lines += [_line(group) for group in groups[:LINES_TOLD]]
+        rest = sum(len(group) for group in groups[LINES_TOLD:])
+        if rest:
+            lines.append(f"{severity}: {kind}: and {rest} more of this kind")
+    return lines
+
+
+def _line(alike: Sequence[Problem]) -> str:
+    if len(alike) == 1:
+        return str(alike[0])
+    places = ", ".join(problem.where for problem in alike[:PLACES_TOLD])
+    first = "the first " if len(alike) > PLACES_TOLD else ""
+    return f"{alike[0].severity}: {alike[0].kind}: {len(alike)} cases, {first}{places}: {alike[0].what}"
 
 
 def partitions(task: TaskSpec, corpus: Corpus) -> tuple[Partition, ...]:
@@ -262,10 +292,11 @@ def _vocabulary(
         try:
             references.append(labels.decode(labels.encode(item.reference)))
         except KeyError as error:
-            unknown = ", ".join(repr(symbol) for symbol in error.args)
             known = f"it has {', '.join(labels.names)}" if labels.size <= NAMES_SHOWN else f"it has {labels.size} names"
-            what = f"in {item.part!r}: {unknown} not in the vocabulary of {task.name}: {known}"
-            problems.append(Problem(kind="label", where=item.where, what=what))
+            where = f"{item.where} in {item.part!r}"
+            for symbol in error.args:
+                what = f"{symbol!r} is not in the vocabulary of {task.name}: {known}"
+                problems.append(Problem(kind="label", where=where, what=what))
     return labels, references, problems
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from superbench.contracts import Corpus, sha256_of
-from superbench.errors import UsageError
+from superbench.errors import ContractError, UsageError, did_you_mean
+from superbench.metrics import METRICS
 from superbench.plugin import TaskProtocol, TaskSpec
 
 
@@ -18,7 +19,7 @@ class RunRequest:
     upstream: str  # NAME or NAME:option=value,...
     task: tuple[str, ...]
     corpus: tuple[str, ...] = ()  # ROOT, or TASK=ROOT to override one
-    data: tuple[str, ...] = ()  # CSV manifests
+    data: tuple[str, ...] = ()  # CSV manifests, or TASK=CSV for one task's own
     data_root: str = ""  # what paths in CSV manifests are relative to; empty: each manifest's folder
     label_column: str = ""
     resample: bool = False
@@ -37,7 +38,7 @@ class RunRequest:
         """Refuse numbers that make no sense, all at once."""
         wrong = [f"{n} must be at least 1, got {v}" for n, v in self._counts().items() if v is not None and v < 1]
         wrong += [f"lr must be positive and finite, got {lr}" for lr in self.lr if not 0 < lr < float("inf")]
-        wrong += [f"seeds must not be negative, got {seed}" for seed in self.seeds if seed < 0]
+        wrong += [f"seeds must be from 0 to 2**63 - 1, got {s}" for s in self.seeds if not 0 <= s < 2**63]
         wrong += [
             f"{n} are given twice: {v}" for n, v in (("lr", self.lr), ("seeds", self.seeds)) if len(set(v)) < len(v)
         ]
@@ -47,8 +48,8 @@ class RunRequest:
             wrong.append("task must name at least one")
         if self.layers is not None and self.layers < 0:
             wrong.append(f"layers must not be negative, got {self.layers}")
-        if self.corpus and self.data:
-            wrong.append("give either corpus or data, not both")
+        if self.corpus and not all(_names_task(d) for d in self.data):
+            wrong.append("give either corpus or data (or TASK=CSV for the tasks that have a manifest), not both")
         if wrong:
             raise UsageError("; ".join(wrong), "see `superbench run --help`")
 
@@ -59,6 +60,11 @@ class RunRequest:
         """The root given for one task: TASK=ROOT wins over ROOT; empty where none is given."""
         overrides = dict(c.split("=", 1) for c in self.corpus if _names_task(c))
         return overrides.get(task) or next((c for c in reversed(self.corpus) if not _names_task(c)), "")
+
+    def manifests(self, task: str) -> tuple[str, ...]:
+        """The CSV manifests of one task: its own (TASK=CSV), else those given for all."""
+        own = tuple(d.partition("=")[2] for d in self.data if _names_task(d) and d.startswith(f"{task}="))
+        return own or tuple(d for d in self.data if not _names_task(d))
 
 
 def _names_task(corpus: str) -> bool:
@@ -84,6 +90,7 @@ class RunPlan:
     limit: int | None
     device: str
     score_train: bool
+    code: str  # hash of the source of head, task, training, decoding and scoring
     departures: tuple[str, ...]  # why this is not SUPERB's own protocol
 
     @property
@@ -109,11 +116,23 @@ class RunPlan:
 def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
     """The task's protocol with what the request changes of it.
 
-    Fewer steps shrink the evaluation interval in proportion, so that as many evaluations choose the best step.
+    Fewer steps shrink the interval between evaluations in proportion, down to a twentieth of the steps.
     """
     own = spec.protocol
+    wrong = [f"metric {m!r}: {did_you_mean(m, METRICS)}" for m in own.metrics if m not in METRICS]
+    wrong += [] if own.metrics else ["no metric"]
+    wrong += [] if own.optimizer == "adam" else [f"optimizer {own.optimizer!r}: there is 'adam'"]
+    known = get_args(get_type_hints(TaskProtocol)["objective"])
+    wrong += [] if own.objective in known else [f"objective {own.objective!r}: {did_you_mean(own.objective, known)}"]
+    counts = {n: getattr(own, n) for n in ("steps", "batch", "accumulate", "eval_every", "sample_rate")}
+    wrong += [f"{name} is {value}: at least 1" for name, value in counts.items() if value < 1]
+    wrong += [] if own.lr_grid and all(0 < lr < float("inf") for lr in own.lr_grid) else [f"lr_grid {own.lr_grid}"]
+    wrong += [] if own.clip > 0 else [f"clip is {own.clip}: above 0"]
+    if wrong:
+        raise ContractError(f"task {spec.name}: its protocol cannot be run: {'; '.join(wrong)}", "mend its plugin")
     steps = request.steps or own.steps
-    interval = request.eval_every or max(1, round(own.eval_every * steps / own.steps))
+    shrunk = max(1, round(own.eval_every * steps / own.steps), -(-steps // 20))
+    interval = request.eval_every or (own.eval_every if steps == own.steps else shrunk)
     return replace(own, steps=steps, eval_every=min(interval, steps), lr_grid=tuple(sorted(request.lr or own.lr_grid)))
 
 
@@ -135,8 +154,7 @@ def departures(
         reasons.append("corpus not vetted against the official counts (this version has no such check)")
     else:
         reasons.append("data: CSV manifests in place of the official corpus")
-    if spec.version.startswith("0."):
-        reasons.append(f"task version {spec.version}: not every constant of SUPERB's protocol is there yet")
+    reasons += [f"not there yet: {missing}" for missing in spec.unfinished]
     if request.limit is not None:
         reasons.append(f"limited to {request.limit} utterances per split")
     if request.layers is not None:

@@ -152,6 +152,8 @@ class TaskSpec:
     speakers: Literal["disjoint", "any"] = "any"  # must no speaker of test be in train?
     options: type = NoOptions
     summary: str = ""
+    departures: tuple[str, ...] = ()  # from the published protocol, on purpose, each with its reason
+    unfinished: tuple[str, ...] = ()  # constants of the published protocol that are not followed yet
 
 
 @dataclass(frozen=True, kw_only=True)

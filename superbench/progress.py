@@ -16,6 +16,9 @@ class Bar:
     def advance(self, units: int = 1, note: str = "") -> None:
         """Say that `units` more are done."""
 
+    def warn(self, text: str) -> None:
+        """Say what a person must know of the result."""
+
 
 class Progress:
     """Where stages report to. This one is silent; the command line uses `StderrProgress`."""
@@ -25,7 +28,10 @@ class Progress:
         yield Bar()
 
     def say(self, text: str) -> None:
-        """A line a person should see once."""
+        """Say how the work goes."""
+
+    def warn(self, text: str) -> None:
+        """Say what a person must know of the result."""
 
 
 def duration(seconds: float) -> str:
@@ -43,7 +49,26 @@ def _write(text: str) -> None:
     sys.stderr.flush()
 
 
-class _StderrBar(Bar):
+class _Warning:
+    """What is told whether or not progress is."""
+
+    def warn(self, text: str) -> None:
+        _write(f"\r\033[Kwarning: {text}\n" if sys.stderr.isatty() else f"warning: {text}\n")
+
+
+class _QuietBar(_Warning, Bar):
+    pass
+
+
+class QuietProgress(_Warning, Progress):
+    """What `--quiet` shows: warnings only."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Bar]:
+        yield _QuietBar()
+
+
+class _StderrBar(_Warning, Bar):
     def __init__(self, name: str, total: int) -> None:
         self.name, self.total, self.done, self.note = name, total, 0, ""
         self.begun = self.shown = time.monotonic()
@@ -68,7 +93,7 @@ class _StderrBar(Bar):
         _write(f"\r\033[K{text}\n" if self.terminal else f"{text}\n")
 
 
-class StderrProgress(Progress):
+class StderrProgress(_Warning, Progress):
     """What the command line shows."""
 
     @contextlib.contextmanager

@@ -6,9 +6,11 @@ Shapes: pooled features x_BLD; frames x_BLTD with lengths_B. An effective batch 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +136,7 @@ class Fitted:
     dev: float
     best_step: int
     improved: bool
-    train_loss: float
+    train_loss: float | None  # mean over the last tenth of the steps; None where none of them was finite
     nan_steps: int
     curve: tuple[tuple[int, float], ...]  # (step, dev score) at every evaluation
 
@@ -149,9 +151,20 @@ class Trial:
     blank: int
     direction: str  # of the selection metric: "min" or "max"
     device: str
+    threads: int | None  # of the CPU; None: as torch has it
     micro_batch: int  # utterances at a time; all of a step's are alike in number, so that their split changes nothing
     train: tuple[int, ...]
     dev: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:
@@ -160,13 +173,17 @@ def _save(path: Path, state: dict[str, Any]) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def _load(path: Path) -> dict[str, Any] | None:
+def _load(path: Path, bar: Bar) -> dict[str, Any] | None:
+    """The state of an earlier process; a damaged one is put aside, and the candidate trained again."""
     if not path.exists():
         return None
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as exc:
-        raise IntegrityError(f"{path} is damaged: {exc}", "delete this file and run the same command again") from exc
+    except Exception as exc:  # noqa: BLE001 - whatever unpickling damaged bytes raises
+        aside = path.with_suffix(f".corrupt-{secrets.token_hex(4)}")
+        path.rename(aside)
+        bar.warn(f"{path.name} was damaged ({type(exc).__name__}) and put aside as {aside.name}; trained again")
+        return None
     return state
 
 
@@ -185,10 +202,10 @@ def fit(
     """
     protocol = trial.protocol
     cuda = [torch.cuda.current_device()] if torch.device(trial.device).type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), _threads(trial.threads):
         torch.manual_seed(derived_seed(trial.seed, "init"))
         model = build().to(trial.device)
-        state = _load(path)
+        state = _load(path, bar)
         if state is None:
             optimizer = torch.optim.Adam(model.parameters(), lr=trial.lr)
             worst = 1.0 if trial.direction == "min" else 0.0
@@ -207,14 +224,14 @@ def fit(
             _save(path, state)
     improved = state["best_step"] > 0
     model.load_state_dict(state["best"])
-    tail = state["losses"][-max(1, protocol.steps // 10) :]
+    tail = [loss for loss in state["losses"][-max(1, protocol.steps // 10) :] if math.isfinite(loss)]
     fitted = Fitted(
         lr=trial.lr,
         seed=trial.seed,
         dev=state["dev"] if improved else state["curve"][-1][1],
         best_step=state["best_step"] if improved else protocol.steps,
         improved=improved,
-        train_loss=sum(tail) / len(tail),
+        train_loss=sum(tail) / len(tail) if tail else None,
         nan_steps=state["nan_steps"],
         curve=tuple((s, d) for s, d in state["curve"]),
     )

@@ -69,7 +69,7 @@ class ResultRow:
     metric: str
     direction: str  # min or max
     value: float  # a fraction
-    n_items: int  # words, phones or utterances the headline counts on test: its denominator
+    n_items: int  # words, phones or utterances the headline counts on test: its denominator; utterances over all folds
     superbench: str  # the version that ran it; empty where unknown
     finished: str  # UTC, ISO 8601
 
@@ -116,8 +116,8 @@ def row_of(data: Mapping[str, Any]) -> ResultRow:
         metric=headline["metric"],
         direction=headline["direction"],
         value=float(headline["value"]),
-        n_items=int(headline["denominator"]),
-        superbench=str(data["environment"].get("superbench") or ""),
+        n_items=_n_items(headline),
+        superbench=str(data["environment"]["versions"]["superbench"]),
         finished=data["finished"],
     )
 

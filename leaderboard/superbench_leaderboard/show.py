@@ -6,20 +6,24 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import click
+
 from superbench_leaderboard.export import number, printable
 from superbench_leaderboard.ranking import Standing, Table
 
-PIPED_WIDTH = 140  # columns, where the output is no terminal
+PIPED_WIDTH = 100_000  # columns, where the output is no terminal: more than any name needs
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """One table per comparable group on stdout."""
+    """One table per comparable group on stdout. A terminal folds what is too long for it; elsewhere nothing is cut."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    console = Console(file=sys.stdout, width=width, markup=False, emoji=False, highlight=False)
-    for table in tables:
-        console.print(_rich(table))
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        for table in tables:
+            console.print(_rich(table))
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def tables_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
@@ -65,12 +69,18 @@ def _rich(table: Table) -> Any:
     better = "lower" if table.direction == "min" else "higher"
     title = f"{table.task} {'/'.join(table.task_versions)}, {table.label}, data {table.data_sha[:8]}"
     caption = f"custom: {'; '.join(table.departures) or 'no reason given'}" if table.label == "custom" else ""
-    drawn = RichTable(title=printable(title), caption=printable(caption) or None, box=box.SIMPLE_HEAD)
-    drawn.add_column("rank", justify="right")
-    for name in ("upstream", "weights", "layers", "head"):
+    drawn = RichTable(
+        title=printable(title),
+        caption=printable(caption) or None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    drawn.add_column("rank", justify="right", overflow="fold")
+    for name in ("upstream", "key", "layers", "head"):
         drawn.add_column(name, overflow="fold")
     for name in (f"{printable(table.metric)} ({better} is better)", "sd", "seeds", "lr", "test n"):
-        drawn.add_column(name, justify="right")
+        drawn.add_column(name, justify="right", overflow="fold")
     for standing in table.standings:
         drawn.add_row(*_cells(standing))
     return drawn
@@ -80,12 +90,17 @@ def _cells(standing: Standing) -> list[str]:
     return [
         "retracted" if standing.rank is None else str(standing.rank),
         printable(standing.upstream),
-        standing.upstream_key[:8],
+        standing.upstream_key[:8],  # weights, options, code and environment
         printable(standing.layers),
         printable(standing.head),
-        number(standing.mean),
-        number(standing.sd),
+        percent(standing.mean),
+        "" if standing.sd is None else percent(standing.sd),
         str(standing.seeds),
         ", ".join("per fold" if lr is None else number(lr) for lr in standing.lrs),
         str(standing.n_items),
     ]
+
+
+def percent(fraction: float) -> str:
+    """A score as `superbench run` prints it; JSON and exports have it in full."""
+    return f"{100 * fraction:.2f} %"

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 
 from superbench.cli.output import echo_json, echo_table
-from superbench.contracts import Problem
 from superbench.errors import DataError, UsageError
 from superbench.options import build_options
 from superbench.plan import RunRequest
 from superbench.session import Session, pass_session
-
-MANY = 20  # warnings of one kind that are shown one by one
-
-
-def show_problems(problems: Sequence[Problem]) -> None:
-    """Every error; of each kind of warning the first ones, and how many more there are."""
-    for problem in problems:
-        if problem.severity == "error":
-            click.echo(str(problem))
-    warnings: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if problem.severity == "warning":
-            warnings.setdefault(problem.kind, []).append(problem)
-    for kind, found in warnings.items():
-        for problem in found if len(found) <= MANY else found[:3]:
-            click.echo(str(problem))
-        if len(found) > MANY:
-            click.echo(f"warning: {kind}: and {len(found) - 3} more (all of them with --json)")
 
 
 @click.group()
@@ -42,7 +22,7 @@ def corpus() -> None:
 @corpus.command()
 @click.option("-t", "--task", "task", required=True, metavar="NAME", help="The task it is for.")
 @click.option("--corpus", multiple=True, metavar="ROOT|TASK=ROOT", help="Parent of the official folders.")
-@click.option("--data", multiple=True, metavar="CSV", help="CSV manifest; several are one corpus.")
+@click.option("--data", multiple=True, metavar="CSV|TASK=CSV", help="CSV manifest; several are one corpus.")
 @click.option("--data-root", default="", metavar="DIR", help="What the paths in CSV manifests are relative to.")
 @click.option("--label-column", default="", metavar="NAME", help="Column of the labels; rows empty there are left out.")
 @click.option("--resample", is_flag=True, help="Allow recordings of other rates.")
@@ -63,7 +43,7 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
         given["corpus"] = (root,)
     request = build_options(RunRequest, {"upstream": "none", "task": (task,), **given}, who="corpus check")
     spec = session.registry.task(task).spec
-    from superbench.corpus import partitions
+    from superbench.corpus import partitions, told
     from superbench.pipeline.opening import open_corpus
 
     checked = open_corpus(spec, request)
@@ -88,7 +68,8 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
             }
         )
     else:
-        show_problems(checked.problems)
+        for line in told(checked.problems):
+            click.echo(line)
         if found is not None and checked.labels is not None:
             hours = sum(u.seconds for u in found.utterances) / 3600
             click.echo(
@@ -101,5 +82,5 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
     if errors:
         raise DataError(
             f"{len(errors)} errors and {len(warnings)} warnings in {checked.utterances} rows of task {task}",
-            "mend them all; a run refuses this corpus",
+            "mend them all; a run refuses this corpus; --json lists each of them",
         )

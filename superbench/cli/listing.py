@@ -77,6 +77,8 @@ def show(session: Session, /, *, name: str, as_json: bool) -> None:
             facts["folders"] = list(entry.spec.folders)
             facts["speakers"] = entry.spec.speakers
             facts["protocol"] = asdict(entry.spec.protocol)
+            facts["departures"] = list(entry.spec.departures)
+            facts["unfinished"] = list(entry.spec.unfinished)
         if kind == "downstream":
             facts["reads"], facts["gives"] = entry.spec.reads, entry.spec.gives
         if as_json:
@@ -88,6 +90,9 @@ def show(session: Session, /, *, name: str, as_json: bool) -> None:
                 click.echo(f"{fact}: {facts[fact]}")
         if "protocol" in facts:
             echo_table("protocol", ("constant", "value"), [(k, str(v)) for k, v in facts["protocol"].items()])
+        for what in ("departures", "unfinished"):
+            for reason in facts.get(what, ()):
+                click.echo(f"{'departs on purpose' if what == 'departures' else 'not there yet'}: {reason}")
         if facts["options"]:
             rows = [(o["name"], o["type"], o["default"]) for o in facts["options"]]
             echo_table(f"options of {name}", ("option", "type", "default"), rows)

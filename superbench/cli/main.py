@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import os
 import signal
 import sys
 import traceback
@@ -16,7 +18,7 @@ from superbench.cli import corpus, extract, listing, run
 from superbench.errors import SuperbenchError, UsageError
 from superbench.places import home_folder, places
 from superbench.plugin import CommandSpec
-from superbench.progress import Progress, StderrProgress
+from superbench.progress import QuietProgress, StderrProgress
 from superbench.registry import Registered, Registry
 from superbench.session import Session
 from superbench.version import __version__
@@ -95,12 +97,12 @@ def build_cli(registry: Registry) -> click.Group:
         context.obj = Session(
             registry=registry,
             settings=places(home, store=store, database=database),
-            progress=Progress() if quiet else StderrProgress(),
+            progress=QuietProgress() if quiet else StderrProgress(),
             debug=debug,
         )
 
     for command in (run.run, run.plan, extract.extract, corpus.corpus, *listing.COMMANDS):
-        superbench.add_command(command)
+        superbench.add_command(_fresh(command))
     for brought in registry.commands:
         refused = _attach(superbench, brought)
         if refused:
@@ -117,8 +119,17 @@ def _attach(group: click.Group, brought: Registered[CommandSpec]) -> str:
         return f"command {spec.command.name!r} cannot stand under {spec.under!r}, which is no group (groups: {groups})"
     if spec.command.name in parent.commands:
         return f"command {spec.command.name!r} exists already and is left out"
-    parent.add_command(spec.command)
+    parent.add_command(_fresh(spec.command))
     return ""
+
+
+def _fresh(command: click.Command) -> click.Command:
+    """A copy of a group, which takes further commands and leaves the module's own as it is; else the command itself."""
+    if not isinstance(command, click.Group):
+        return command
+    group = copy.copy(command)
+    group.commands = dict(command.commands)
+    return group
 
 
 def _log(home: str | None) -> Path | None:
@@ -139,10 +150,15 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def invoke(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return per way to end
     """Run one command line and return its exit code."""
-    debug = "--debug" in arguments
+    debug, home = "--debug" in arguments, None
     try:
         plugins, rest = take_apart(arguments)
-        cli = build_cli(Registry.load(plugins))
+        home = rest[rest.index("--home") + 1] if "--home" in rest else None
+        registry = Registry.load(plugins)
+        for record in registry.records:
+            if record.error and record.argument:
+                click.echo(f"warning: plugin {record.provenance} is broken: {record.error}", err=True)
+        cli = build_cli(registry)
         code = cli.main(args=rest, prog_name="superbench", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SuperbenchError as exc:
@@ -163,7 +179,7 @@ def invoke(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return per w
     except Exception as exc:  # noqa: BLE001 - the last door: our own fault, told as such
         if debug:
             traceback.print_exc()
-        log = _log(None)
+        log = _log(home)
         where = f"; the traceback is in {log}" if log else ""
         click.echo(f"superbench failed, and it is its own fault: {type(exc).__name__}: {exc}{where}", err=True)
         return 1
@@ -171,5 +187,7 @@ def invoke(arguments: Sequence[str]) -> int:  # noqa: PLR0911 - one return per w
 
 def main() -> None:
     """The console script."""
+    # idle OpenMP threads sleep: spinning ones make small steps ten times slower wherever the machine has other work
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(invoke(sys.argv[1:]))

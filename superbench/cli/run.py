@@ -26,7 +26,7 @@ OPTIONS = (
     click.option("-u", "--upstream", metavar="NAME[:OPTION=VALUE,...]", help="Which encoder: see `superbench list`."),
     click.option("-t", "--task", multiple=True, metavar="NAME", help="Task, several (ks,sid or repeated), or all."),
     click.option("--corpus", multiple=True, metavar="ROOT|TASK=ROOT", help="Parent of the official folders."),
-    click.option("--data", multiple=True, metavar="CSV", help="CSV manifest; several are one corpus."),
+    click.option("--data", multiple=True, metavar="CSV|TASK=CSV", help="CSV manifest; several are one corpus."),
     click.option("--data-root", default="", metavar="DIR", help="What the paths in CSV manifests are relative to."),
     click.option(
         "--label-column", default="", metavar="NAME", help="Column of the labels; rows empty there are left out."
@@ -115,17 +115,16 @@ def run(context: click.Context, /, config: Path | None, out: str | None, as_json
     session: Session = context.obj
     settings = replace(session.settings, runs=places(runs=out).runs) if out else session.settings
     request = make_request(context, session.registry, config, given)
-    from superbench.pipeline import announce, run_prepared
+    from superbench.pipeline import announce, run_all
     from superbench.pipeline.opening import open_upstream
     from superbench.pipeline.prepared import prepare
 
     loaded = open_upstream(request.upstream, session.registry, request.device)
-    session.progress.say(f"{loaded.name}: {loaded.layers} layers, on {loaded.device}")
+    session.progress.say(f"{loaded.name}: {loaded.layers} layer{'s' * (loaded.layers > 1)}, on {loaded.device}")
     prepared = [prepare(request, task, session.registry, settings, loaded) for task in request.task]
     results: list[Result] = []
     failures: list[SuperbenchError] = []
-    for one in prepared:
-        finished = run_prepared(one, settings, session.progress)
+    for finished in run_all(prepared, settings, session.progress):
         failures += announce(finished, session.registry, settings)
         results += finished
     if as_json:
@@ -154,8 +153,6 @@ def show_results(results: Sequence[Result]) -> None:
         rows.append((r.task, r.upstream, r.head, r.layers, lr, str(r.seed), dev, test + train, r.label))
     columns = ("task", "upstream", "head", "layers", "lr", "seed", "dev", "test", "label")
     echo_table("results", columns, rows)
-    for text in dict.fromkeys(f"{r.task}: {w}" for r in results for w in r.warnings):
-        click.echo(f"warning: {text}")
 
 
 @click.command()

@@ -37,7 +37,7 @@ class StoredExamples:
         self._store, self._contents = store, tuple(contents)
         self.targets = tuple(targets)
         self._kept: dict[str, Tensor] | None = {} if bytes_in_all <= RESIDENT else None
-        self.lengths = tuple(1 if form == "pooled" else self._features(i).shape[1] for i in range(len(contents)))
+        self.lengths = tuple(1 if form == "pooled" else store.frames(c, layer) for c in contents)
         self._pooled = None
         if form == "pooled":
             self._pooled = torch.stack([self._features(i) for i in range(len(contents))]).to(device)

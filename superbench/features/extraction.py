@@ -49,22 +49,30 @@ class LoadedUpstream:
     def frames(self, samples: int) -> tuple[int, ...]:
         """Frames per layer that the upstream's own length rule gives for `samples`."""
         with plugin_guard(self.who):
-            frames = self.upstream.num_frames(samples)
-            return (int(frames),) * self.layers if isinstance(frames, int) else tuple(int(f) for f in frames)
+            stated = self.upstream.num_frames(samples)
+            frames = (int(stated),) * self.layers if isinstance(stated, int) else tuple(int(f) for f in stated)
+        if len(frames) != self.layers:
+            raise ContractError(
+                f"{self.who} has {self.layers} layers, and num_frames({samples}) gives {len(frames)} numbers",
+                "return one number for all layers, or one per layer",
+            )
+        return frames
 
 
 def check_facts(loaded: LoadedUpstream, rate: int) -> None:
     """Refuse an upstream whose stated facts do not fit together, or that wants another sample rate."""
     upstream = loaded.upstream
-    missing = [a for a in ("sample_rate", "strides", "widths", "num_frames") if not hasattr(upstream, a)]
+    with plugin_guard(loaded.who):
+        missing = [a for a in ("sample_rate", "strides", "widths", "num_frames") if not hasattr(upstream, a)]
+        strides, widths = (len(tuple(getattr(upstream, a, ()))) for a in ("strides", "widths"))
     if missing:
         raise ContractError(
             f"{loaded.who} does not state: {', '.join(missing)}",
             "see superbench.plugin.Upstream for what an upstream states",
         )
-    if len(upstream.strides) != len(upstream.widths) or not upstream.strides:
+    if strides != widths or not strides:
         raise ContractError(
-            f"{loaded.who} states {len(upstream.strides)} strides and {len(upstream.widths)} widths",
+            f"{loaded.who} states {strides} strides and {widths} widths",
             "give one stride and one width per layer",
         )
     if upstream.sample_rate != rate:
@@ -78,11 +86,12 @@ def check_facts(loaded: LoadedUpstream, rate: int) -> None:
 def plugin_guard(who: str) -> Iterator[None]:
     """Keep a plugin from changing what is ours (random state, threads, stdout), and name it when it fails."""
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    threads = torch.get_num_threads()
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (SuperbenchError, KeyboardInterrupt):
+    except SuperbenchError as exc:
+        exc.message = f"{who}: {exc.message}"
         raise
     except torch.cuda.OutOfMemoryError as exc:
         raise ResourceError(f"{who} ran out of GPU memory: {exc}", "use --device cpu, or shorter recordings") from exc
@@ -94,6 +103,7 @@ def plugin_guard(who: str) -> Iterator[None]:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
+        torch.set_default_dtype(dtype)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 
@@ -117,6 +127,11 @@ def _checked(loaded: LoadedUpstream, layers: Layers, samples: int, name: str) ->
         raise ContractError(
             f"{who}: expected superbench.plugin.Layers, got {type(layers).__name__}", "wrap the tensors"
         )
+    if not isinstance(layers.tensors, tuple | list):
+        raise ContractError(
+            f"{who}: expected Layers of a tuple of tensors, got one of {type(layers.tensors).__name__}",
+            "return Layers((layer_0, layer_1, ...)), each [T, D]",
+        )
     if len(layers.tensors) != loaded.layers:
         raise ContractError(
             f"{who}: expected {loaded.layers} layers (the length of `strides`), got {len(layers.tensors)}",
@@ -134,7 +149,7 @@ def _checked(loaded: LoadedUpstream, layers: Layers, samples: int, name: str) ->
             raise ContractError(
                 f"{who}: layer {i}: expected floating point, got {tensor.dtype}", "return float tensors"
             )
-        if not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor.detach()).all()):
             raise NumericalError(
                 f"{who}: layer {i} has NaN or infinite values", "check the checkpoint, and this recording"
             )
@@ -152,11 +167,25 @@ def probe_waves(dtype: torch.dtype = torch.float32) -> list[Tensor]:
 
 
 def probe_hash(loaded: LoadedUpstream, *, decimals: int | None) -> str:
-    """Hash of the features of the probe waves: exact bytes, or rounded to `decimals`."""
-    digest = hashlib.sha256()
-    for i, wave in enumerate(probe_waves()):
-        (layers,) = extract(loaded, [wave], [f"probe {i}"])
-        for tensor in layers.tensors:
-            values = tensor.double() if decimals is None else tensor.double().round(decimals=decimals) + 0.0
-            digest.update(values.numpy().tobytes())
+    """Hash of the features of the probe waves: exact bytes, or rounded to `decimals`.
+
+    Computed on one thread, so that it does not depend on how many there are. The first wave is computed again after
+    the second: an upstream that then says something else is refused.
+    """
+    digest, waves, threads = hashlib.sha256(), probe_waves(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = [extract(loaded, [waves[i]], [f"probe {i}"])[0].tensors for i in (0, 1, 0)]
+    finally:
+        torch.set_num_threads(threads)
+    for layer, (first, again) in enumerate(zip(found[0], found[2], strict=True)):
+        if not torch.equal(first, again):
+            raise ContractError(
+                f"{loaded.who}: layer {layer} of the same wave differs by {float((first - again).abs().max()):.3g} "
+                "from one call to the next",
+                "is the model in eval mode, without dropout, layerdrop or a state that calls change?",
+            )
+    for tensor in (*found[0], *found[1]):
+        values = tensor.double() if decimals is None else tensor.double().round(decimals=decimals) + 0.0
+        digest.update(values.numpy().tobytes())
     return digest.hexdigest()

@@ -6,9 +6,12 @@ libraries it names, dtype, device class, torch version and matmul precision.
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib.metadata
 import inspect
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -43,34 +46,68 @@ def module_sha(*modules: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _weights_sha(loaded: LoadedUpstream) -> str:
-    """What the upstream says of its weights; else its torch modules; else its exact behaviour on the probe waves."""
+def _weights_sha(loaded: LoadedUpstream) -> list[str]:
+    """What the upstream says of its weights; else the torch modules it holds, and its behaviour on the probe waves.
+
+    Weights can hide anywhere in a stranger's object; what it does with them cannot.
+    """
     stated = getattr(loaded.upstream, "weights_sha", "")
     if stated:
-        return str(stated)
+        return [str(stated)]
     held = [loaded.upstream, *vars(loaded.upstream).values()] if hasattr(loaded.upstream, "__dict__") else []
     modules = [m for m in held if isinstance(m, torch.nn.Module)]
-    return module_sha(*modules) if modules else "probe:" + probe_hash(loaded, decimals=None)
+    return [module_sha(*modules), probe_hash(loaded, decimals=None)]
+
+
+def code_sha(*modules: str) -> str:
+    """SHA-256 of what some modules' source says to the interpreter: without comments, docstrings and layout.
+
+    A module of a package stands for the whole package: what it calls is there.
+    """
+    found: list[list[list[str]]] = []
+    for name in modules:
+        module = sys.modules.get(name) or importlib.import_module(name)
+        source = inspect.getsourcefile(module)
+        folder = Path(source).parent if source and "." not in name and source.endswith("__init__.py") else None
+        files = sorted(folder.rglob("*.py")) if folder else [Path(source)] if source else []
+        inside = [[f.relative_to(folder).as_posix() if folder else "", f.read_text(encoding="utf-8")] for f in files]
+        found.append([[place, _meaning(text)] for place, text in inside] or [[name]])
+    return sha256_of(sorted(found))
+
+
+def _meaning(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 def _options_content(options: Any) -> dict[str, str]:
     content = {}
     for field in fields(options):
         value = getattr(options, field.name)
-        path = Path(value) if isinstance(value, str | Path) and str(value) else None
-        exists = path is not None and len(str(path)) < 4096 and path.exists()
-        content[field.name] = "content:" + file_sha(path.resolve()) if path is not None and exists else repr(value)
+        there = isinstance(value, str | Path) and os.path.exists(value)  # noqa: PTH110 - Path's raises for long text
+        content[field.name] = "content:" + file_sha(Path(value).resolve()) if there else repr(value)
     return content
 
 
 def _source_sha(spec: UpstreamSpec) -> str:
+    """The files that compute, and which function in them loads: two in one file give other features."""
+    load: Any = spec.load
     ours = ("superbench.audio", "superbench.features.extraction")
-    texts = []
-    for name in (spec.load.__module__, *spec.sources, *ours):
-        module = sys.modules.get(name) or importlib.import_module(name)
-        source = inspect.getsourcefile(module)
-        texts.append(Path(source).read_bytes().hex() if source else name)
-    return sha256_of(texts)
+    texts: list[str] = []
+    while isinstance(load, functools.partial):
+        texts.append(repr((load.args, sorted(load.keywords.items()))))
+        load = load.func
+    texts.append(getattr(load, "__qualname__", type(load).__qualname__))
+    return sha256_of([texts, code_sha(load.__module__, *spec.sources, *ours)])
 
 
 def upstream_key(spec: UpstreamSpec, options: Any, loaded: LoadedUpstream) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from superbench.contracts import FeatureCount, Layers, Utterance
-from superbench.errors import ContractError, DataError
+from superbench.errors import ContractError, DataError, UsageError
 from superbench.features.extraction import LoadedUpstream, extract
 from superbench.features.store import SHARD, FeatureStore
 from superbench.progress import Bar
@@ -75,35 +75,50 @@ def reduce(layers: Layers, form: str) -> list[Tensor]:
     return [torch.stack(tensors)] if same else tensors
 
 
+def unstacked(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Stored frames as one tensor [T, D] per layer."""
+    return tuple(tensors[0]) if len(tensors) == 1 else tuple(tensors)
+
+
 def ensure(
     loaded: LoadedUpstream,
     store: FeatureStore,
     wanted: Need,
     read: Callable[[Utterance], Tensor],
+    *,
     bar: Bar,
+    frames: FeatureStore | None = None,
 ) -> FeatureCount:
-    """Compute what the store lacks, one utterance at a time, a shard at a time. Finished shards survive any stop."""
+    """Compute what the store lacks, one utterance at a time, a shard at a time. Finished shards survive any stop.
+
+    Time means of sounds whose `frames` are stored already are taken from these: the upstream does not run again.
+    """
     begun = time.monotonic()
     by_content: Mapping[str, Utterance] = {u.content: u for u in wanted.segments}
     missing = store.missing(by_content)
     if missing:
         store.require(wanted.bytes * len(missing) // len(by_content))
+    there = set(missing) - set(frames.missing(missing)) if frames is not None else set()
     bar.advance(len(by_content) - len(missing))
     for first in range(0, len(missing), SHARD):
         shard = {}
         for content in missing[first : first + SHARD]:
-            utterance = by_content[content]
-            (layers,) = extract(loaded, [read(utterance)], [utterance.id])
+            if frames is not None and content in there:
+                layers = Layers(unstacked(frames.read(content)))
+            else:
+                utterance = by_content[content]
+                (layers,) = extract(loaded, [read(utterance)], [utterance.id])
             shard[content] = reduce(layers, wanted.form)
             bar.advance()
         store.write(shard)
     return FeatureCount(
         form=wanted.form,
         segments=len(by_content),
-        computed=len(missing),
-        reused=len(by_content) - len(missing),
+        computed=len(missing) - len(there),
+        reused=len(by_content) - len(missing) + len(there),
         bytes=wanted.bytes,
         seconds=time.monotonic() - begun,
+        warnings=(*store.warnings, *(frames.warnings if frames is not None else ())),
     )
 
 
@@ -112,7 +127,7 @@ def readable_layers(loaded: LoadedUpstream, form: str, layer: int | None) -> tup
     widths, strides = loaded.upstream.widths, loaded.upstream.strides
     if layer is not None:
         if not 0 <= layer < len(widths):
-            raise ContractError(
+            raise UsageError(
                 f"{loaded.who} has layers 0 to {len(widths) - 1}; --layers {layer} is none of them",
                 "choose one of these, or leave --layers out for the weighted sum of all",
             )

@@ -117,6 +117,14 @@ class FeatureStore:
             self._checked.add(segment)
         return found
 
+    def frames(self, segment: str, layer: int | None) -> int:
+        """Frames of a stored segment (of one layer), from the header alone."""
+        shard, tensors, _ = self._entries[segment]
+        if shard not in self._open:
+            self._open[shard] = safe_open(shard, framework="pt")
+        name = f"{segment}/{0 if tensors == 1 or layer is None else layer}"
+        return int(self._open[shard].get_slice(name).get_shape()[-2])
+
     def require(self, bytes_needed: int) -> None:
         """Refuse before any work where the disk has no room for what will be written."""
         free = shutil.disk_usage(self.folder).free

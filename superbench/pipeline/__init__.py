@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from superbench import audio, scoring
-from superbench.contracts import Prediction, Result, Settings, Utterance, canonical_json
+from superbench.contracts import FeatureCount, Prediction, Result, Settings, Utterance, canonical_json
 from superbench.errors import SuperbenchError
 from superbench.features.examples import StoredExamples
 from superbench.features.passes import ensure
-from superbench.features.store import FeatureStore
+from superbench.features.store import FeatureStore, store_folder
 from superbench.metrics import DIRECTIONS
 from superbench.pipeline.outcome import Found, make_result
 from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Search, run_search
 from superbench.progress import Progress, duration
 from superbench.registry import Registry
-from superbench.results import RESULT, read_result, write_result, write_whole
+from superbench.results import read_result, write_result, write_whole
 
 CONSTANT = 1e-5  # pooled features that vary less than this between utterances are the same for every one
 
@@ -31,18 +31,42 @@ def read_wave(utterance: Utterance) -> Tensor:
     return torch.from_numpy(audio.read(utterance))
 
 
-def run_prepared(prepared: Prepared, settings: Settings, progress: Progress) -> tuple[Result, ...]:
-    """Walk the stages; one result per seed. A finished run is read back, one that was killed goes on."""
+def run_all(prepared: Sequence[Prepared], settings: Settings, progress: Progress) -> Iterator[tuple[Result, ...]]:
+    """Run several tasks of one upstream: all features first, frames before time means, so that no sound runs twice."""
+    counted: dict[str, FeatureCount] = {}
+    for one in sorted(prepared, key=lambda p: p.plan.form != "frames"):
+        if not one.finished:
+            counted[one.plan.fingerprint] = extract_features(one, settings, progress)
+    for one in prepared:
+        if one.finished:
+            progress.say(f"{one.plan.task}: finished before, read from {one.folder}")
+            results = tuple(read_result(f) for f in one.folders)
+            for warning in results[0].warnings:
+                progress.warn(f"{one.plan.task}: {warning}")
+            yield results
+        else:
+            yield run_prepared(one, counted[one.plan.fingerprint], settings, progress)
+
+
+def extract_features(prepared: Prepared, settings: Settings, progress: Progress) -> FeatureCount:
+    """Bring into the store what one run needs and what is not there."""
     plan = prepared.plan
-    folders = [prepared.folder / f"seed{seed}" for seed in plan.seeds]
-    if all((f / RESULT).exists() for f in folders):
-        progress.say(f"{plan.task}: finished before, read from {prepared.folder}")
-        return tuple(read_result(f) for f in folders)
-    begun = time.monotonic()
     write_whole(prepared.folder / "plan.json", (canonical_json(plan.to_json()) + "\n").encode())
     store = FeatureStore(settings.store, plan.upstream_key, plan.form)
+    frames = None
+    if plan.form == "pooled" and store_folder(settings.store, plan.upstream_key, "frames").is_dir():
+        frames = FeatureStore(settings.store, plan.upstream_key, "frames")
     with progress.stage(f"{plan.task}: {plan.form} features", len(prepared.need.segments)) as bar:
-        counted = ensure(prepared.loaded, store, prepared.need, read_wave, bar)
+        return ensure(prepared.loaded, store, prepared.need, read_wave, bar=bar, frames=frames)
+
+
+def run_prepared(
+    prepared: Prepared, counted: FeatureCount, settings: Settings, progress: Progress
+) -> tuple[Result, ...]:
+    """Train on stored features and score; one result per seed. A run that was killed goes on where it was."""
+    plan, folders = prepared.plan, prepared.folders
+    begun = time.monotonic()
+    store = FeatureStore(settings.store, plan.upstream_key, plan.form)
     examples = StoredExamples(
         store,
         [u.content for u in prepared.corpus.utterances],
@@ -52,9 +76,9 @@ def run_prepared(prepared: Prepared, settings: Settings, progress: Progress) -> 
         device=plan.device,
         bytes_in_all=prepared.need.bytes,
     )
-    warnings = [*store.warnings, *_warnings(prepared, examples)]
+    warnings = [*counted.warnings, *_warnings(prepared, examples)]
     for warning in warnings:
-        progress.say(f"warning: {plan.task}: {warning}")
+        progress.warn(f"{plan.task}: {warning}")
     trained = time.monotonic()
     search = _search(prepared, examples)
     candidates, chosen = run_search(search, progress)
@@ -100,6 +124,7 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
         dev_score=lambda predictions: scoring.score(predictions, (metric,))[0].value,
         direction=DIRECTIONS[metric],
         device=prepared.plan.device,
+        threads=1 if prepared.plan.form == "pooled" else None,  # a step on time means is too small to share
         micro_batch=protocol.batch * (protocol.accumulate if prepared.plan.form == "pooled" else 1),
         folder=prepared.folder / "candidates",
     )
@@ -113,6 +138,8 @@ def _warnings(prepared: Prepared, examples: StoredExamples) -> list[str]:
             "the time means of the features are the same for every utterance (is each one mean-normalised?): "
             "the head sees a constant and can only guess the commonest class"
         )
+    if prepared.labels.size == 1:
+        found.append(f"there is one class only, {prepared.labels.names[0]!r}: every answer is right")
     if prepared.plan.protocol.objective == "ctc":
         train = sorted({i for p in prepared.partitions for i in p.train})
         short = [i for i in train if ctc_frames(examples.targets[i]) > examples.lengths[i]]

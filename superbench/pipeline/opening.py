@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,10 +68,11 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
     left_out = 0
     if given and request.label_column:
         raise UsageError("--lexicon looks the labels up, --label-column names a column of them", "give one of the two")
-    if request.data:
+    manifests = request.manifests(spec.name)
+    if manifests:
         known = "text" if given else column  # what the task completes from it needs no column of its own
         manifest = read_manifests(
-            [Path(p) for p in request.data],
+            [Path(p) for p in manifests],
             column=known,
             label_column=request.label_column or None,
             root=Path(request.data_root) if request.data_root else None,
@@ -79,18 +81,29 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
     else:
         root = _official_root(spec, request)
         assert spec.read is not None
-        rows, roots = tuple(spec.read(root, options)), tuple(root / folder for folder in spec.folders) or (root,)
-    rows = tuple(spec.complete(rows, options))
+        with plugin_guard(f"task {spec.name!r}"):
+            rows = tuple(spec.read(root, options))
+        roots = tuple(root / folder for folder in spec.folders) or (root,)
+    with plugin_guard(f"task {spec.name!r}"):
+        rows = tuple(spec.complete(rows, options))
     corpus, labels, problems = corpora.check(
-        spec,
+        replace(spec, labels=_guarded_labels(spec)),
         rows,
         column=column,
         inspect=lambda row: audio.inspect(row, rate=spec.protocol.sample_rate, resample=request.resample),
         roots=roots,
-        official=not request.data,
+        official=not manifests,
         left_out=left_out,
     )
     return CheckedCorpus(corpus=corpus, labels=labels, problems=problems, column=column, utterances=len(rows))
+
+
+def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
+    def labels(references: Sequence[str], official: bool) -> Labels:
+        with plugin_guard(f"task {spec.name!r}"):
+            return spec.labels(references, official)
+
+    return labels
 
 
 def _fields(options: type) -> set[str]:
@@ -120,10 +133,10 @@ def _official_root(spec: TaskSpec, request: RunRequest) -> Path:
 def require_corpus(checked: CheckedCorpus, task: str) -> tuple[Corpus, Labels]:
     """The corpus, or one error that lists everything wrong with it."""
     if checked.corpus is None or checked.labels is None:
-        errors = [str(p) for p in checked.problems if p.severity == "error"]
-        shown = "\n  ".join(errors[:50]) + (f"\n  ... and {len(errors) - 50} more" if len(errors) > 50 else "")
+        errors = [p for p in checked.problems if p.severity == "error"]
+        listed = "\n  ".join(corpora.told(errors))
         raise DataError(
-            f"the corpus of task {task} has {len(errors)} errors:\n  {shown}",
+            f"the corpus of task {task} has {len(errors)} errors:\n  {listed}",
             "mend them all, then look again with `superbench corpus check` and the same options",
         )
     return checked.corpus, checked.labels

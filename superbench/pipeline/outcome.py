@@ -102,12 +102,13 @@ def _head_bytes(prepared: Prepared, chosen: Sequence[Chosen]) -> bytes:
     }
     facts = {
         "head": prepared.plan.head,
-        "layers": str(prepared.layers),
-        "width": str(prepared.width),
-        "labels": canonical_json(list(prepared.labels.names)),
+        "layers": prepared.layers,
+        "width": prepared.width,
+        "labels": list(prepared.labels.names),
         "upstream_key": prepared.plan.upstream_key,
     }
-    written: bytes = save(tensors, metadata=facts)
+    # one entry: safetensors writes several in an order that differs from process to process
+    written: bytes = save(tensors, metadata={"superbench": canonical_json(facts)})
     return written
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from superbench import corpus as corpora
 from superbench.contracts import Corpus, Partition, Settings
-from superbench.errors import UsageError
-from superbench.features.extraction import LoadedUpstream
+from superbench.errors import ContractError, UsageError
+from superbench.features.extraction import LoadedUpstream, plugin_guard
+from superbench.features.identity import code_sha
 from superbench.features.passes import Need, need, readable_layers
 from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
@@ -17,7 +21,18 @@ from superbench.options import build_options, format_reference, split_reference
 from superbench.pipeline.opening import open_corpus, require_corpus
 from superbench.plan import RunPlan, RunRequest, departures, resolve_protocol
 from superbench.plugin import DownstreamSpec, TaskSpec
-from superbench.registry import Registry
+from superbench.registry import Registered, Registry
+from superbench.results import RESULT
+
+TRAINING_CODE = (
+    "superbench.training",
+    "superbench.pipeline.search",
+    "superbench.features.weighted_sum",
+    "superbench.features.examples",
+    "superbench.labels",
+    "superbench.metrics",
+    "superbench.scoring",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +46,7 @@ class Prepared:
     partitions: tuple[Partition, ...]
     loaded: LoadedUpstream
     need: Need
-    head: DownstreamSpec
+    head: Registered[DownstreamSpec]
     head_options: Any
     layers: int  # that the head sums
     width: int
@@ -39,7 +54,22 @@ class Prepared:
 
     def build(self) -> Probe:
         """A fresh head on a fresh weighted sum."""
-        return Probe(self.layers, self.head.build(self.head_options, self.width, self.labels.size))
+        with plugin_guard(self.head_who):
+            return Probe(self.layers, self.head.spec.build(self.head_options, self.width, self.labels.size))
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where each seed's result goes."""
+        return tuple(self.folder / f"seed{seed}" for seed in self.plan.seeds)
+
+    @property
+    def finished(self) -> bool:
+        """Is every seed's result there?"""
+        return all((folder / RESULT).exists() for folder in self.folders)
+
+    @property
+    def head_who(self) -> str:
+        return f"head {self.head.spec.name!r} of {self.head.provenance}"
 
 
 def prepare(request: RunRequest, task: str, registry: Registry, settings: Settings, loaded: LoadedUpstream) -> Prepared:
@@ -47,7 +77,8 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
     spec = registry.task(task).spec
     protocol = resolve_protocol(spec, request)
     head_name, head_given = split_reference(request.head or protocol.head)
-    head = registry.downstream(head_name).spec
+    registered = registry.downstream(head_name)
+    head = registered.spec
     head_options = build_options(head.options, head_given, who=f"head {head_name}")
     wanted = "frames" if protocol.objective == "ctc" else "utterance"
     if head.gives != wanted:
@@ -79,10 +110,11 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         limit=request.limit,
         device=loaded.device,
         score_train=request.score_train,
+        code=_code(spec, head),
         departures=departures(spec, protocol, shown_head, request, corpus),
     )
     slug = "".join(c if c.isalnum() or c in "._-" else "_" for c in loaded.name)[:80]
-    return Prepared(
+    prepared = Prepared(
         plan=plan,
         task=spec,
         corpus=corpus,
@@ -90,9 +122,34 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         partitions=partitions,
         loaded=loaded,
         need=need(loaded, corpus.utterances, form),
-        head=head,
+        head=registered,
         head_options=head_options,
         layers=layers,
         width=width,
         folder=settings.runs / task / slug / plan.fingerprint[:16],
     )
+    _try_head(prepared)
+    return prepared
+
+
+def _code(task: TaskSpec, head: DownstreamSpec) -> str:
+    """Hash of the source that turns features into a score: other code is another run, never an old result."""
+    strangers = {getattr(f, "__module__", "") for f in (head.build, task.labels, task.complete, task.partitions) if f}
+    packages = {m.partition(".")[0] if m.partition(".")[0] in sys.modules else m for m in strangers} - {"superbench"}
+    return code_sha(*TRAINING_CODE, *sorted(packages))
+
+
+def _try_head(prepared: Prepared) -> None:
+    """Call the head on two examples of zeros: what it gives must have the shape that the task trains on."""
+    spec, classes, (batch, frames) = prepared.head.spec, prepared.labels.size, (2, 50)
+    x = torch.zeros([batch, prepared.layers, *([frames] if spec.reads == "frames" else []), prepared.width])
+    lengths = torch.tensor([frames, frames - 1]) if spec.reads == "frames" else None
+    probe = prepared.build()
+    with plugin_guard(prepared.head_who), torch.no_grad():
+        found = list(probe(x, lengths).shape)
+    expected = [batch, frames, classes] if spec.gives == "frames" else [batch, classes]
+    if found != expected:
+        raise ContractError(
+            f"{prepared.head_who}: expected logits {expected} for {batch} utterances, got {found}",
+            "return [B, classes] for one output per utterance, or [B, T, classes] for one per frame",
+        )

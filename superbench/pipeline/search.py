@@ -33,6 +33,7 @@ class Search:
     dev_score: Callable[[Sequence[Prediction]], float]  # the selection metric
     direction: str
     device: str
+    threads: int | None
     micro_batch: int
     folder: Path  # where candidates keep their state
 
@@ -60,6 +61,7 @@ def run_search(search: Search, progress: Progress) -> tuple[list[Candidate], lis
     candidates: list[Candidate] = []
     chosen: list[Chosen] = []
     trials = len(search.partitions) * len(search.seeds) * len(search.protocol.lr_grid)
+    progress.say(f"{trials} candidates of {search.protocol.steps} steps, dev scored every {search.protocol.eval_every}")
     with progress.stage("training", trials * search.protocol.steps) as bar:
         for partition in search.partitions:
             trained: dict[tuple[float, int], tuple[Fitted, Probe]] = {}
@@ -72,6 +74,7 @@ def run_search(search: Search, progress: Progress) -> tuple[list[Candidate], lis
                         blank=search.blank,
                         direction=search.direction,
                         device=search.device,
+                        threads=search.threads,
                         micro_batch=search.micro_batch,
                         train=partition.train,
                         dev=partition.dev,
@@ -81,7 +84,7 @@ def run_search(search: Search, progress: Progress) -> tuple[list[Candidate], lis
                         told = [search.describe(i, found[i], partition.name) for i in partition.dev]
                         return search.dev_score(told)
 
-                    path = search.folder / f"{partition.name}-seed{seed}-lr{lr:g}.pt"
+                    path = search.folder / f"{partition.name}-seed{seed}-lr{lr!r}.pt"
                     trained[lr, seed] = fit(search.build, search.examples, trial, evaluate=evaluate, path=path, bar=bar)
             _refuse_nan([f for f, _ in trained.values()], search.protocol, partition.name)
             best = _best_lr({k: f for k, (f, _) in trained.items()}, search)

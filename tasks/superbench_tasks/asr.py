@@ -60,7 +60,14 @@ def read(root: Path, options: NoOptions) -> tuple[Row, ...]:
 
 TASK = TaskSpec(
     name="asr",
-    version="1",
+    version="0.1",
+    departures=(
+        "batches are shuffled epochs without end, in place of buckets of like length whose last, short one is dropped",
+    ),
+    unfinished=(
+        "SpecAugment on the weighted sum (time warp, 4 frequency and 2 time masks)",
+        "greedy decoding only: no lexicon and n-gram beam search",
+    ),
     protocol=TaskProtocol(
         head="blstm",
         objective="ctc",

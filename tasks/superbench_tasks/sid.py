@@ -100,7 +100,9 @@ def read(root: Path, options: NoOptions) -> tuple[Row, ...]:
 
 TASK = TaskSpec(
     name="sid",
-    version="1",
+    version="0.1",
+    departures=("batches are shuffled epochs without end: none is short",),
+    unfinished=("training recordings are used whole, not in random crops of 8 s",),
     protocol=TaskProtocol(
         head="pooled_linear",
         objective="cross_entropy",

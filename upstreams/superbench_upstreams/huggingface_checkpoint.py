@@ -39,12 +39,13 @@ def require_transformers() -> None:
     """Raise `MissingExtraError` where transformers is not installed; make torchaudio importable for it otherwise."""
     load_torchaudio()
     try:
-        import transformers  # noqa: F401
+        from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"the upstream 'huggingface' needs {error.name}, which is not installed",
             'pip install "superbench[hf]"',
         ) from error
+    logging.disable_progress_bar()
 
 
 def find(checkpoint: str, revision: str) -> Path:

@@ -1,0 +1,220 @@
+"""Stage 3: orders of batches, the choice of the best step, gradients that are not finite, and going on after a stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from superbench.plugin import TaskProtocol
+from superbench.progress import Bar
+from superbench.training import Trial, batch_of, derived_seed, fit, predict
+
+PROTOCOL = TaskProtocol(
+    head="any",
+    objective="cross_entropy",
+    metrics=("accuracy",),
+    steps=10,
+    batch=4,
+    accumulate=1,
+    eval_every=2,
+    clip=1.0,
+    lr_grid=(0.1,),
+)
+
+
+class Examples:
+    """Eight utterances of two classes, apart in their first feature."""
+
+    lengths = (1,) * 8
+    targets = tuple((i % 2,) for i in range(8))
+
+    def __init__(self, scale=1.0):
+        noise = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+        noise[:, 0] += torch.tensor([-3.0, 3.0] * 4)
+        self.x = noise * scale
+
+    def batch(self, indices):
+        return self.x[list(indices)], None
+
+
+class Head(nn.Linear):
+    def forward(self, x, lengths=None):
+        return super().forward(x)
+
+
+class KilledError(Exception):
+    pass
+
+
+def trial(**changes):
+    facts = {
+        "protocol": PROTOCOL,
+        "lr": 0.1,
+        "seed": 0,
+        "blank": 0,
+        "direction": "max",
+        "device": "cpu",
+        "threads": 1,
+        "micro_batch": 4,
+        "train": tuple(range(6)),
+        "dev": (6, 7),
+    }
+    return Trial(**{**facts, **changes})
+
+
+def fitted(path, scores=None, *, examples=None, stop_after=None, **changes):
+    """Train with dev scores given one after the other; `stop_after` so many evaluations the process dies."""
+    given = iter(scores) if scores else None
+    done = 0
+
+    def evaluate(found):
+        nonlocal done
+        if done == stop_after:
+            raise KilledError
+        done += 1
+        return next(given) if given else sum(found[i] == Examples.targets[i] for i in found) / len(found)
+
+    return fit(
+        lambda: Head(3, 2), examples or Examples(), trial(**changes), evaluate=evaluate, path=path / "s.pt", bar=Bar()
+    )
+
+
+def same(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_every_epoch_has_every_utterance_once_in_another_order():
+    train = (3, 5, 7, 11, 13)
+    row = [i for step in range(10) for i in batch_of(1, step, train, 3)]
+    assert len(row) == 30
+    epochs = [row[i : i + 5] for i in range(0, 30, 5)]
+    assert all(sorted(e) == sorted(train) for e in epochs)
+    assert len({tuple(e) for e in epochs}) > 1
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone():
+    train = tuple(range(50))
+    assert batch_of(1, 7, train, 8) == batch_of(1, 7, train, 8)
+    torch.manual_seed(99)
+    torch.rand(5)
+    assert batch_of(1, 7, train, 8) == batch_of(1, 7, train, 8)
+    assert batch_of(1, 7, train, 8) != batch_of(2, 7, train, 8)
+    assert batch_of(1, 7, train, 8) != batch_of(1, 8, train, 8)
+    assert sorted(batch_of(1, 0, train, 120)[:50]) == sorted(train)
+
+
+def test_seeds_are_apart_and_stay_what_they_were():
+    assert derived_seed(0, "init") == 1749912909633406932
+    found = {derived_seed(s, "step", t) for s in range(20) for t in range(50)}
+    assert len(found) == 1000
+    assert all(0 <= seed < 2**63 for seed in found)
+
+
+@pytest.mark.parametrize(
+    ("direction", "scores", "best_step", "dev", "improved"),
+    [
+        ("max", [0.2, 0.7, 0.7, 0.6, 0.7], 4, 0.7, True),
+        ("min", [0.9, 0.4, 0.5, 0.4, 0.4], 4, 0.4, True),
+        ("max", [0.0, 0.0, 0.0, 0.0, 0.0], 10, 0.0, False),
+        ("min", [1.0, 1.3, 1.0, 2.0, 1.1], 10, 1.1, False),
+        ("min", [1.5, 1.2, 0.99, 1.2, 1.2], 6, 0.99, True),
+    ],
+    ids=["first best of a maximum", "first best of a minimum", "never above 0", "never below 1", "late"],
+)
+def test_the_first_best_step_stays_and_the_last_where_none_was_better(
+    direction, scores, best_step, dev, improved, tmp_path
+):
+    found, model = fitted(tmp_path, scores, direction=direction)
+    assert (found.best_step, found.dev, found.improved) == (best_step, dev, improved)
+    assert found.curve == tuple(zip((2, 4, 6, 8, 10), scores, strict=True))
+    (tmp_path / "shorter").mkdir()
+    shorter = replace(PROTOCOL, steps=best_step)
+    _, at_that_step = fitted(tmp_path / "shorter", scores, direction=direction, protocol=shorter)
+    assert same(model, at_that_step)
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 4])
+def test_stopped_and_resumed_equals_uninterrupted(stop_after, tmp_path):
+    folders = [tmp_path / name for name in ("whole", "stopped")]
+    for folder in folders:
+        folder.mkdir()
+    whole, model = fitted(folders[0])
+    with pytest.raises(KilledError):
+        fitted(folders[1], stop_after=stop_after)
+    torch.manual_seed(12345)
+    resumed, again = fitted(folders[1])
+    assert resumed == whole
+    assert same(model, again)
+    assert (folders[0] / "s.pt").read_bytes() == (folders[1] / "s.pt").read_bytes()
+    read_back, once_more = fitted(folders[1], stop_after=0)  # finished: nothing is evaluated any more
+    assert read_back == whole
+    assert same(model, once_more)
+
+
+def test_the_random_state_of_the_caller_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    fitted(tmp_path)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_gradients_that_are_not_finite_are_counted_and_not_applied(tmp_path):
+    examples = Examples(scale=math.inf)
+    found, model = fitted(tmp_path, examples=examples)
+    assert found.nan_steps == PROTOCOL.steps
+    torch.manual_seed(derived_seed(0, "init"))
+    assert same(model, Head(3, 2))
+
+
+def test_all_learning_rates_of_a_seed_see_the_same_batches(tmp_path):
+    class Watched(Examples):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def batch(self, indices):
+            self.seen.append(tuple(indices))
+            return super().batch(indices)
+
+    seen = []
+    for number, (lr, seed) in enumerate([(0.1, 0), (0.001, 0), (0.1, 1)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        examples = Watched()
+        fitted(folder, examples=examples, lr=lr, seed=seed)
+        seen.append(examples.seen)
+    assert seen[0] == seen[1] != seen[2]
+
+
+def test_a_damaged_state_is_put_aside_and_trained_again(tmp_path):
+    before = fitted(tmp_path)
+    path = tmp_path / "s.pt"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50])
+    again = fitted(tmp_path)
+    assert again[0] == before[0]
+    (aside,) = tmp_path.glob("s.corrupt-*")
+    assert aside.read_bytes() == whole[:50]
+    assert path.exists()
+
+
+def test_greedy_ctc_merges_repeats_drops_blanks_and_reads_no_padding():
+    best = {0: [1, 1, 0, 1, 2, 2], 1: [0, 0, 3, 3, 9, 9], 2: [0, 0, 0, 0, 0, 0]}
+
+    class Spoken:
+        lengths = (6, 4, 6)
+        targets = ((), (), ())
+
+        def batch(self, indices):
+            x = nn.functional.one_hot(torch.tensor([best[i] for i in indices]), 10).float()
+            return x, torch.tensor([self.lengths[i] for i in indices])
+
+    class Echo(nn.Module):
+        def forward(self, x, lengths):
+            return x
+
+    found = predict(Echo(), Spoken(), (0, 1, 2), objective="ctc", blank=0, batch=2)
+    assert found == {0: (1, 1, 2), 1: (3,), 2: ()}
