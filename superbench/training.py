@@ -25,6 +25,9 @@ from superbench.plugin import TaskProtocol
 from superbench.progress import Bar
 from superbench.results import write_whole
 
+EVALUATED = 16  # utterances at a time, sorted by length
+EVALUATED_POOLED = 1024  # of these each is one vector per layer
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -108,12 +111,13 @@ def train_step(
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, examples: Examples, indices: Sequence[int], *, objective: str, blank: int, batch: int = 16
+    model: nn.Module, examples: Examples, indices: Sequence[int], *, objective: str, blank: int
 ) -> dict[int, tuple[int, ...]]:
     """Index sequences per utterance: the best class, or greedy CTC (best per frame, repeats merged, no blanks)."""
     model.eval()
     found: dict[int, tuple[int, ...]] = {}
     ordered = sorted(indices, key=lambda i: (examples.lengths[i], i))
+    batch = EVALUATED if max(examples.lengths) > 1 else EVALUATED_POOLED
     for first in range(0, len(ordered), batch):
         chunk = ordered[first : first + batch]
         x, lengths = examples.batch(chunk)

@@ -44,6 +44,7 @@ REQUIRED_OF_SCORE: Mapping[str, tuple[type, ...]] = {
     "numerator": (float, int),
     "denominator": (float, int),
     "direction": (str,),
+    "counts": (dict,),
 }
 
 
@@ -117,7 +118,7 @@ def row_of(data: Mapping[str, Any]) -> ResultRow:
         direction=headline["direction"],
         value=float(headline["value"]),
         n_items=_n_items(headline),
-        superbench=str(data["environment"]["versions"]["superbench"]),
+        superbench=_version(data["environment"]),
         finished=data["finished"],
     )
 
@@ -130,6 +131,18 @@ def comparable_key(data: Mapping[str, Any]) -> str:
     major = data["task_version"].split(".")[0]
     metric = data["scores"][0]["metric"]
     return sha256_of([data["task"], major, data["protocol_sha"], data["data"]["sha"], metric, data["label"]])
+
+
+def _n_items(headline: Mapping[str, Any]) -> int:
+    """What the headline counts: its denominator, but of a mean over folds, whose denominator they are, utterances."""
+    counts = headline["counts"]
+    return int(counts["utterances"] if "folds" in counts else headline["denominator"])
+
+
+def _version(environment: Mapping[str, Any]) -> str:
+    """The superbench that ran it, as `superbench.environment` writes it; empty where it is not written."""
+    versions = environment.get("versions")
+    return str(versions.get("superbench", "")) if isinstance(versions, Mapping) else ""
 
 
 def plain_json(value: Any, where: str = "") -> Any:
@@ -196,6 +209,9 @@ def _untrue_score(score: Any, where: str) -> Iterator[str]:
         yield f"{where} has denominator {denominator}, not above 0"
     elif abs(value - numerator / denominator) > 1e-12 * max(1.0, abs(value)):
         yield f"{where} has value {value!r}, but {numerator!r} / {denominator!r} = {numerator / denominator!r}"
+    utterances = score["counts"].get("utterances")
+    if "folds" in score["counts"] and not (isinstance(utterances, int) and utterances > 0):
+        yield f"{where} is a mean over folds of {utterances!r} utterances"
     if score["metric"] == "accuracy" and not 0 <= value <= 1:
         yield f"{where} has accuracy {value!r}, outside 0 to 1"
 

@@ -73,6 +73,8 @@ def _rich(table: Table) -> Any:
         title=printable(title),
         caption=printable(caption) or None,
         box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
         title_justify="left",
         caption_justify="left",
     )

@@ -10,6 +10,9 @@ from typing import Any
 import click
 
 
+WIDE = 100_000  # columns where stdout is no terminal: nothing is cut or folded
+
+
 def echo_json(value: Any) -> None:
     """JSON on stdout, for programs."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
@@ -22,7 +25,7 @@ def echo_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     from rich.table import Table
 
     terminal = sys.stdout.isatty()
-    console = Console(markup=False, highlight=False, width=None if terminal else 1000)
+    console = Console(markup=False, highlight=False, emoji=False, width=None if terminal else WIDE)
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=not terminal)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import make_tones
 
 from superbench.contracts import Corpus, Partition, Problem, Recording, Row, Utterance
-from superbench.corpus import check, limit, partitions
+from superbench.corpus import check, limit, partitions, told
 from superbench.errors import DataError, UsageError
 from superbench.labels import ClassLabels, TokenLabels
 from superbench.plugin import TaskProtocol, TaskSpec
@@ -275,6 +276,42 @@ def test_a_reference_is_written_as_its_vocabulary_writes_it():
     )
     assert kinds(problems) == ["label"] * 3
     assert "'Ü'" in problems[0].what
+    flood = [row(f"v{i}", "test", "Ü ß" if i < 40 else "B ß") for i in range(60)]
+    _, _, problems = look([row("u1", "train", "a"), row("u2", "dev", "b"), *flood], task(labels=lambda _, __: letters))
+    assert told(problems) == [
+        f"error: label: {count} cases, the first v0 in 'test', v1 in 'test', v2 in 'test': '{symbol}' is not in the "
+        "vocabulary of toy: it has <blank>, A, B"
+        for symbol, count in (("SS", 60), ("Ü", 40))
+    ]
+
+
+def problem(kind, where, what, severity="error"):
+    return Problem(kind=kind, where=where, what=what, severity=severity)
+
+
+def test_problems_are_told_once_per_kind_and_words():
+    rates = [problem("rate", f"{i}.wav", "8000 Hz in place of 16000 Hz") for i in range(900)]
+    others = [
+        problem("clipped", "x", "loud", "warning"),
+        problem("rate", "y.wav", "44100 Hz in place of 16000 Hz"),
+        problem("empty", "z.wav", "no bytes"),
+        problem("clipped", "y", "loud", "warning"),
+    ]
+    assert told([*others[:2], *rates, *others[2:]]) == [
+        "error: rate: y.wav: 44100 Hz in place of 16000 Hz",
+        "error: rate: 900 cases, the first 0.wav, 1.wav, 2.wav: 8000 Hz in place of 16000 Hz",
+        "error: empty: z.wav: no bytes",
+        "warning: clipped: 2 cases, x, y: loud",
+    ]
+    assert told([]) == []
+
+
+def test_many_words_of_one_kind_are_counted_from_the_twentieth_line_on():
+    twice = [problem("duplicate-id", f"u{i}", f"the id is that of v{i // 2}") for i in range(100)]
+    lines = told([*twice, problem("empty", "z.wav", "no bytes")])
+    assert lines[19] == "error: duplicate-id: 2 cases, u38, u39: the id is that of v19"
+    assert lines[20:] == ["error: duplicate-id: and 60 more of this kind", "error: empty: z.wav: no bytes"]
+    assert told(twice[:40]) == lines[:20]
 
 
 def test_the_reference_of_a_speaker_task_is_the_speaker():
@@ -364,3 +401,20 @@ def test_a_limit_keeps_so_many_of_each_split_spread_by_hash():
     assert [u.fold for u in limit(folded, 1).utterances].count("2") == 1
     with pytest.raises(UsageError):
         limit(corpus, 0)
+
+
+def test_check_and_run_say_a_flood_in_one_line_and_json_keeps_each(superbench, tmp_path):
+    manifest = make_tones(tmp_path, {"train": 12, "dev": 6, "test": 6}, rate=8000)
+    line = "error: rate: 24 cases, the first "
+    places = ", ".join(f"train{i:02d} ({manifest}:{i + 2}: {tmp_path / f'train{i:02d}.wav'})" for i in range(3))
+    line = f"{line}{places}: 8000 Hz in place of 16000 Hz: pass --resample to convert it"
+    check = ("corpus", "check", "-t", "ks", "--data", f"ks={manifest}")
+    checked = superbench(*check)
+    assert (checked.code, checked.out.splitlines()) == (3, [line])
+    listed = superbench(*check, "--json")
+    assert (listed.code, [p["kind"] for p in listed.json["problems"]]) == (3, ["rate"] * 24)
+    ran = superbench("run", "-q", "-u", "fbank_no_cmvn", "-t", "ks", "--data", manifest)
+    assert ran.code == 3
+    assert "has 24 errors" in ran.err
+    assert line in ran.err
+    assert ran.err.count("8000 Hz") == 1

@@ -82,8 +82,7 @@ def test_a_label_column_leaves_rows_out_and_counts_them(manifest):
     assert "'label4' is empty" not in str(refusal(path))  # the default column is full; the split is wrong
     path = manifest("path,split,label\na.wav,train,\nb.wav,train,x\nc.wav,train, \n")
     message = refusal(path).message
-    assert f"{path}:2: column 'label' is empty" in message
-    assert f"{path}:4: column 'label' is empty" in message
+    assert f"2 cases, {path}:2, {path}:4: column 'label' is empty" in message
 
 
 def test_folds_win_over_splits_where_every_row_has_one(manifest):
@@ -98,23 +97,39 @@ def test_folds_win_over_splits_where_every_row_has_one(manifest):
 def test_unknown_splits_are_listed_at_once_with_a_suggestion(manifest):
     rows = "a.wav,trian,x\nb.wav,trian,x\nc.wav,Test,x\nd.wav,,x\ne.wav,dev,x\n"
     message = refusal(manifest("path,split,label\n" + rows)).message
-    assert "split 'trian' (2 rows): did you mean 'train'?" in message
-    assert "split 'Test' (1 rows): did you mean 'test'?" in message
-    assert "split '' (1 rows)" in message
-    assert "3 problems" in message
+    assert "m.csv:3: there is no split 'trian': did you mean 'train'?" in message
+    assert "m.csv:4: there is no split 'Test': did you mean 'test'?" in message
+    assert "m.csv:5: there is no split ''" in message
+    assert message.startswith("4 problems")
+    assert len(message.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../x.wav", "a/../../x.wav", "..", "C:/x.wav", "link/x.wav", "", "ring"]
+    "path",
+    [
+        "/etc/passwd",
+        "../x.wav",
+        "a/../../x.wav",
+        "..",
+        "C:/x.wav",
+        "link/x.wav",
+        "",
+        "ring",
+        ".",
+        "a/..",
+        "sub",
+        "sub/",
+    ],
 )
-def test_paths_that_leave_the_root(manifest, tmp_path, path):
+def test_paths_that_are_no_recordings_within_the_root(manifest, tmp_path, path):
     (tmp_path / "data").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "data/link").symlink_to(tmp_path / "other")
+    (tmp_path / "data/sub").mkdir()
     (tmp_path / "data/ring").symlink_to(tmp_path / "data/ring")
     message = refusal(manifest(f"path,split,label\n{path},train,x\nok.wav,dev,x\n", "data/m.csv")).message
     assert "1 problems" in message
-    assert "m.csv:2: the path" in message
+    assert f"m.csv:2 ({path!r}): the path" in message
 
 
 def test_links_and_dots_within_the_root_are_fine(manifest, tmp_path):
@@ -160,18 +175,60 @@ def test_a_missing_column_names_the_nearest(manifest):
     ("content", "says"),
     [
         (b"path,split,label\na\0.wav,train,x\n", "NUL"),
-        ("path,split,label\na.wav,train,x\n".encode("utf-16"), "not UTF-8"),
-        (b"path,split,label\na.wav,train,\xff\n", "not UTF-8"),
+        ("path,split,label\na.wav,train,x\n".encode("utf-16"), "it is UTF-16, not UTF-8"),
+        (b"path,split,label\na.wav,train,\xff\n", "m.csv:2: not UTF-8"),
         (b"path,split,label,split\na.wav,train,x,dev\n", "named twice: 'split'"),
         (b"", "no header"),
         (b'path,split,label\n"a.wav,train,x\n', "unexpected end"),
-        (b"path;split;label\na.wav;train;x\n", "no column 'path'"),
+        (b"path;split;label\na.wav;train;x\n", "the header is one column, 'path;split;label'"),
+        (b"RIFF\x24\x08\0\0WAVEfmt \xff\n", "m.csv:1: a NUL character: this is no plain text"),
+        ("path,split,label\n".encode("utf-16-le"), "NUL"),  # without a mark
     ],
 )
 def test_files_that_are_no_manifest(manifest, content, says):
     error = refusal(manifest(content))
     assert says in error.message
     assert error.hint
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
+def test_other_delimiters_are_named(manifest, mark, name):
+    assert f"divided by {name}" in refusal(manifest(mark.join(["path", "split", "label"]) + "\n")).hint
+
+
+def test_a_path_that_occurs_twice_needs_times_or_ids(manifest, tmp_path):
+    def rows(*lines):
+        return manifest("\n".join(["id,path,split,label,start,end", *lines]))
+
+    message = refusal(
+        rows(",r.wav,train,a,,", ",./r.wav,dev,b,0,", ",s.wav,train,a,1,2", ",s.wav,train,a,1.0,2")
+    ).message
+    assert message.startswith("2 problems")
+    assert "2 cases" in message
+    for place in ("m.csv:3 ('./r.wav', as in", "m.csv:5 ('s.wav', as in", "m.csv:4): the path is listed before"):
+        assert place in message
+    found = read(
+        rows("x,r.wav,train,a,,", "y,r.wav,dev,b,,", ",s.wav,train,a,,", ",s.wav,train,a,1,", ",s.wav,dev,a,,9")
+    )
+    assert [row.id for row in found.rows] == ["x", "y", "s", "s:1-", "s:-9"]
+    (tmp_path / "a").mkdir()
+    within, above = (
+        manifest("path,split,label\nx.wav,train,x\n", "a/m.csv"),
+        manifest("path,split,label\na/x.wav,train,x\n"),
+    )
+    found = read_manifests([within, above], column="label")  # one recording under two roots: the corpus merges those
+    assert [row.id for row in found.rows] == ["x", "a/x"]
+
+
+def test_a_flood_is_grouped_by_cause_with_its_count_and_three_places(manifest):
+    lines = [f"{number}.wav,train,{'' if number % 2 else 'x'},1:{number}" for number in range(900)]
+    path = manifest("\n".join(["path,split,label,start", *lines, "/a.wav,train,x,"]))
+    message = refusal(path).message
+    assert message.startswith("901 problems")
+    assert f"no-reference: 450 cases, the first {path}:3, {path}:5, {path}:7: column 'label' is empty" in message
+    assert f"time: 450 cases, the first {path}:2 ('1:0'), {path}:4 ('1:2'), {path}:6 ('1:4'): start is not" in message
+    assert f"path: {path}:902 ('/a.wav'): the path is absolute" in message
+    assert len(message.splitlines()) == 4
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -184,9 +241,9 @@ def test_every_wrong_line_is_said(manifest):
     for part in (
         "m.csv:2: 4 cells under 5 columns",
         "m.csv:3: column 'label' is empty",
-        "m.csv:4: start 'nan'",
-        "m.csv:4: end '-1'",
-        "m.csv:5: start '1e3'",
+        "m.csv:4 ('nan')",
+        "m.csv:5 ('1e3'): start is not a time",
+        "m.csv:4 ('-1'): end is not a time",
     ):
         assert part in message
 

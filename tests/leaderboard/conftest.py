@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from superbench.contracts import Candidate, FeatureCount, Provenance, Result, Score
+from superbench.environment import versions
 from superbench_leaderboard.database import open_board
 from superbench_leaderboard.records import record_result
 
@@ -47,7 +48,7 @@ RESULT = Result(
     features=FeatureCount(form="pooled", segments=10, computed=10, reused=0, bytes=100, seconds=1.0),
     data={"sha": DATA, "counts": {"train": 1, "dev": 1, "test": 3081}},
     plan={"task": "ks"},
-    environment={"superbench": "0.1.0", "torch": "2.13.0"},
+    environment={"versions": versions(), "git": "", "device": "cpu"},
     timings={"features": 1.5},
     finished="2026-01-02T03:04:05Z",
     folder="runs/ks/hubert_base/0",

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -12,6 +14,9 @@ import superbench_leaderboard
 from superbench.contracts import Settings
 from superbench.errors import IntegrityError, ResourceError, UsageError
 from superbench_leaderboard.commands import leaderboard
+from superbench_leaderboard.ranking import rank
+from superbench_leaderboard.records import entries
+from superbench_leaderboard.show import print_tables
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_finished_run_is_shown(run, hear, make_result):
     hear(make_result(2970, upstream="mine"), make_result(2980, run_id="r2", upstream="theirs"))
     said = run("show").said
     assert said.index("theirs") < said.index("mine")
-    for part in ("ks 1.2, custom, data dddddddd", "accuracy (higher is better)", "0.963973", "0.001", "3081", "rank"):
+    for part in ("ks 1.2, custom, data dddddddd", "accuracy (higher is better)", "96.40 %", "0.001", "3081", "key"):
         assert part in said
     assert "custom: the data are not the official ones" in said
 
@@ -100,6 +105,36 @@ def test_names_cannot_draw_on_the_terminal(run, hear, make_result):
     assert "\\x1b[31mx" in said
     assert "a\\nb" in said
     assert sum(line.count("x") for line in said.splitlines() if "xxx" in line) == 300
+
+
+LONG = {
+    "upstream": "huggingface:checkpoint=/home/me/experiments/2026/distilled-hubert-layer-9/checkpoint-400000",
+    "head": "mean_linear:projector=256,dropout=0.1,activation=gelu,normalisation=layer",
+    "upstream_key": "0123abcd" + "b" * 56,
+}
+
+
+def test_nothing_is_cut_where_stdout_is_no_terminal(run, hear, make_result):
+    hear(make_result(**LONG), make_result(2971, run_id="s1", seed=1, **LONG))
+    (line,) = [line for line in run("show").said.splitlines() if "huggingface" in line]
+    for part in (LONG["upstream"], " 0123abcd ", LONG["head"], "96.41 %", "0.02 %", "3081"):
+        assert part in line
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_terminal_folds_and_loses_nothing(board, put, make_result, columns, monkeypatch, capsys):
+    put(make_result(upstream="ÿ" * 90, head="þ" * 70, upstream_key="ж" * 64, layers="ж" * 5))
+    with board.reading() as connection:
+        tables = rank(entries(connection))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_tables(tables)
+    said = re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, said.splitlines())) <= columns
+    assert [said.count(letter) for letter in "ÿþж…"] == [90, 70, 13, 0]
+    assert sorted(said.count(digit) > 0 for digit in "964308") == [True] * 6
+    if columns >= 80:
+        assert "96.40 %" in said
 
 
 def test_export_to_stdout_and_to_a_file(run, hear, make_result, tmp_path):

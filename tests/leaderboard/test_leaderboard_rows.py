@@ -5,16 +5,38 @@ from dataclasses import replace
 
 import pytest
 
-from superbench.contracts import Score
+from superbench.contracts import Prediction, Score
+from superbench.environment import environment
 from superbench.errors import IntegrityError, NumericalError
+from superbench.scoring import score_partitions
+from superbench.version import __version__
 from superbench_leaderboard.rows import plain_json, result_from_json
 
 
 def test_row_says_what_the_result_says(make_result):
     row = result_from_json(make_result(2970, run_id="r", lr=None, seed=7).to_json())
     assert (row.run_id, row.seed, row.lr, row.metric, row.direction) == ("r", 7, None, "accuracy", "max")
-    assert (row.value, row.n_items, row.data_sha, row.superbench) == (2970 / 3081, 3081, "d" * 64, "0.1.0")
+    assert (row.value, row.n_items, row.data_sha, row.superbench) == (2970 / 3081, 3081, "d" * 64, __version__)
     assert row.departures == ("the data are not the official ones",)
+
+
+def test_the_version_is_read_from_the_environment_a_run_writes(make_result):
+    assert result_from_json(make_result(environment=environment("cpu")).to_json()).superbench == __version__
+    for unknown in ({}, {"versions": {}}, {"versions": "1"}):
+        assert result_from_json(make_result(environment=unknown).to_json()).superbench == ""
+
+
+def test_a_cross_validation_counts_utterances_not_folds(make_result):
+    said = [
+        Prediction(id=str(number), reference="a", hypothesis="ab"[number % 2], partition=f"fold{number % 3}")
+        for number in range(30)
+    ]
+    scores = score_partitions(said, ("accuracy",))
+    assert scores[0].denominator == 3
+    assert result_from_json(make_result(scores=scores).to_json()).n_items == 30
+    uncounted = replace(scores[0], counts={"folds": 3})
+    with pytest.raises(IntegrityError, match="mean over folds of None utterances"):
+        result_from_json(make_result(scores=(uncounted,)).to_json())
 
 
 def test_unknown_keys_are_left_alone_and_json_text_reads_the_same(make_result):
