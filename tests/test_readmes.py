@@ -199,7 +199,7 @@ def test_make_names_the_programs_that_the_readme_promises():
     assert "bin/superbench --home demo/home corpus synthesize --out demo/corpus" in demo
     tasks = {task for names in re.findall(r"-t ([\w,]+)", demo) for task in names.split(",")}
     assert tasks == {"asr", "pr", "sid", "er", "ks"}
-    assert "for upstream in fbank_no_cmvn mfcc;" in demo
+    assert "for upstream in fbank_no_cmvn spectrum;" in demo
     assert "leaderboard export --csv leaderboard.csv" in demo
     assert re.search(r"bin/python -m pytest .*tests$", test, flags=re.MULTILINE)
 

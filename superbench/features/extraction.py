@@ -91,7 +91,7 @@ def plugin_guard(who: str) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except SuperbenchError as exc:
-        exc.message = f"{who}: {exc.message}"
+        exc.message = exc.message if who in exc.message else f"{who}: {exc.message}"
         raise
     except torch.cuda.OutOfMemoryError as exc:
         raise ResourceError(f"{who} ran out of GPU memory: {exc}", "use --device cpu, or shorter recordings") from exc
@@ -170,14 +170,16 @@ def probe_hash(loaded: LoadedUpstream, *, decimals: int | None) -> str:
     """Hash of the features of the probe waves: exact bytes, or rounded to `decimals`.
 
     Computed on one thread, so that it does not depend on how many there are. The first wave is computed again after
-    the second: an upstream that then says something else is refused.
+    the second, with other random numbers at hand: an upstream that then says something else is refused.
     """
-    digest, waves, threads = hashlib.sha256(), probe_waves(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        found = [extract(loaded, [waves[i]], [f"probe {i}"])[0].tensors for i in (0, 1, 0)]
-    finally:
-        torch.set_num_threads(threads)
+    digest, waves, found = hashlib.sha256(), probe_waves(), []
+    with plugin_guard(loaded.who):
+        torch.set_num_threads(1)
+        for draw, i in enumerate((0, 1, 0)):
+            random.seed(draw)
+            np.random.seed(draw)
+            torch.manual_seed(draw)
+            found.append(extract(loaded, [waves[i]], [f"probe {i}"])[0].tensors)
     for layer, (first, again) in enumerate(zip(found[0], found[2], strict=True)):
         if not torch.equal(first, again):
             raise ContractError(

@@ -51,7 +51,7 @@ class Size:
 
 
 SMALL = Size(shape=encoder.SMALL, recordings=80, seconds=0.5, batch=8, steps=50, rounds=3)
-FULL = replace(SMALL, shape=encoder.BASE, recordings=16, seconds=1.0, steps=10)
+FULL = replace(SMALL, shape=encoder.BASE, recordings=10, seconds=1.0, steps=5)
 
 
 class Setting:

@@ -38,7 +38,7 @@ class Size:
 
 
 SMALL = Size(shape=encoder.SMALL, batch=8, seconds=4.0, rounds=5)
-FULL = replace(SMALL, shape=encoder.BASE, seconds=12.0)
+FULL = replace(SMALL, shape=encoder.BASE, rounds=3)
 
 
 def compare(size: Size) -> tuple[Comparison, ...]:

@@ -135,5 +135,10 @@ SPECS = (
         summary="log mel filter bank and deltas without CMVN",
         distributions=("torchaudio",),
     ),
-    UpstreamSpec(name="mfcc", load=load_mfcc, summary="13 MFCC, deltas, CMVN", distributions=("torchaudio",)),
+    UpstreamSpec(
+        name="mfcc",
+        load=load_mfcc,
+        summary="13 MFCC, deltas, CMVN: its mean over time is 0, so pooling heads see a constant",
+        distributions=("torchaudio",),
+    ),
 )
