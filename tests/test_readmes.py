@@ -32,6 +32,7 @@ PLACES = {
     "ROOT": "demo/corpus",
     "NAME": "fbank",
     "--device cuda": "--device cpu",
+    "superbench --home demo/home leaderboard": "superbench leaderboard",  # the demo's own home is not here
 }
 SHORT = {
     "superbench plan": f" {FIRST}",  # the whole command: "in place of `run`"
@@ -176,6 +177,7 @@ def test_every_command_of_the_readme_runs(place, superbench):
 def test_commands_within_sentences_run(place, superbench):
     found = [code for code in _inline(README) if code.startswith("superbench ")]
     assert len(found) >= 6
+    assert superbench(*_arguments("superbench run -u fbank -t ks --corpus demo/corpus")).code == 0  # a row to show
     for command in found:
         ended = superbench(*_arguments(command))
         assert ended.code == 0, f"{command}\n{ended.err}"

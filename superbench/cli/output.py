@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-
 WIDE = 100_000  # columns where stdout is no terminal: nothing is cut or folded
 
 

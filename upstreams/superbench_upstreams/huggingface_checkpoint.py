@@ -39,13 +39,13 @@ def require_transformers() -> None:
     """Raise `MissingExtraError` where transformers is not installed; make torchaudio importable for it otherwise."""
     load_torchaudio()
     try:
-        from transformers.utils import logging
+        import transformers
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"the upstream 'huggingface' needs {error.name}, which is not installed",
             'pip install "superbench[hf]"',
         ) from error
-    logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def find(checkpoint: str, revision: str) -> Path:
