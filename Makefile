@@ -3,19 +3,20 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(shell echo "$(TORCH)" | cksum | cut -d " " -f 1)
 HOME_DEMO := demo/home
 DEMO := $(BIN)/superbench --home $(HOME_DEMO)
 PYTEST_WORKERS ?= 2
 
 .PHONY: install demo test lint format type check bench clean
 
-install: $(VENV)/.installed
+install: $(INSTALLED)
 
-# torch first and by itself: a range that no installed torch satisfies would fetch the largest CUDA build
-$(VENV)/.installed: pyproject.toml constraints.txt
+# torch first and by itself: with it there, nothing else may fetch another build of it
+$(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@
 

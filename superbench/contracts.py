@@ -187,7 +187,8 @@ class Candidate:
     improved: bool  # False: dev never beat the starting value, so that the last step is kept
     train_loss: float | None  # mean over the last tenth of the steps; None where none of them was finite
     chosen: bool
-    nan_steps: int = 0
+    nan_steps: int = 0  # steps whose gradient was not finite, and was not applied
+    curve: tuple[tuple[int, float], ...] = ()  # (step, dev) at every evaluation
 
 
 @dataclass(frozen=True, kw_only=True)

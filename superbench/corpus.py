@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from superbench.contracts import SPLITS, Corpus, Partition, Problem, Recording, Row, Utterance
-from superbench.errors import DataError, UsageError, did_you_mean
+from superbench.errors import ContractError, DataError, UsageError, did_you_mean
 from superbench.labels import Labels
 from superbench.plugin import TaskSpec
 
@@ -138,7 +138,9 @@ def partitions(task: TaskSpec, corpus: Corpus) -> tuple[Partition, ...]:
     number where all are numbers) is test, the next one in the circle dev and the rest train; without, the splits hold.
     """
     if task.partitions is not None and corpus.official:
-        return task.partitions(corpus)
+        found = tuple(task.partitions(corpus))
+        _refuse_unsound(task, corpus, found)
+        return found
     folds = sorted({u.fold for u in corpus.utterances})
     if folds == [""]:
         train, dev, test = (_indices(corpus, {split}) for split in SPLITS)
@@ -157,6 +159,22 @@ def partitions(task: TaskSpec, corpus: Corpus) -> tuple[Partition, ...]:
         )
         for k, (tested, chosen_on) in enumerate(zip(folds, following, strict=True), start=1)
     )
+
+
+def _refuse_unsound(task: TaskSpec, corpus: Corpus, found: Sequence[Partition]) -> None:
+    """A task's own rule must leave no part empty, mix none, and test every utterance of its folds exactly once."""
+    wrong = []
+    for p in found:
+        if not (p.train and p.dev and p.test):
+            wrong.append(f"{p.name}: train, dev or test is empty")
+        if len({*p.train, *p.dev, *p.test}) < len(p.train) + len(p.dev) + len(p.test):
+            wrong.append(f"{p.name}: an utterance is in it twice")
+    tested = sorted(i for p in found for i in p.test)
+    everyone = range(len(corpus.utterances)) if len(found) > 1 else _indices(corpus, {"test"})
+    if tested != list(everyone):
+        wrong.append(f"{len(tested)} utterances are tested, {len(everyone)} should be, each once")
+    if wrong:
+        raise ContractError(f"task {task.name} divides its corpus unsoundly: {'; '.join(wrong)}", "mend its partitions")
 
 
 def limit(corpus: Corpus, per_split: int) -> Corpus:

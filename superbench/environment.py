@@ -61,7 +61,9 @@ def environment(device: str) -> dict[str, Any]:
         "versions": versions(),
         "git": git_commit(),
         "device": device,
-        "device_name": torch.cuda.get_device_name() if kind == "cuda" else platform.processor() or platform.machine(),
+        "device_name": torch.cuda.get_device_name(device)
+        if kind == "cuda"
+        else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "matmul": torch.get_float32_matmul_precision(),

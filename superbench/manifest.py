@@ -213,8 +213,8 @@ def _row(line: _Line, *, folded: bool) -> Row:
     return Row(
         id=cells.get("id", "").strip(),
         path=line.file,
-        split="" if folded else cells.get("split", ""),
-        fold=cells["fold"] if folded else "",
+        split="" if folded else cells.get("split", "").strip(),
+        fold=cells["fold"].strip() if folded else "",
         speaker=cells.get("speaker", ""),
         labels=cells,
         start=_seconds(line, "start"),

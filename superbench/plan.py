@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args, get_type_hints
@@ -50,6 +51,8 @@ class RunRequest:
             wrong.append(f"layers must not be negative, got {self.layers}")
         if self.corpus and not all(_names_task(d) for d in self.data):
             wrong.append("give either corpus or data (or TASK=CSV for the tasks that have a manifest), not both")
+        if sum(not _names_task(c) for c in self.corpus) > 1:
+            wrong.append("one corpus root serves all tasks; give others as TASK=ROOT")
         if wrong:
             raise UsageError("; ".join(wrong), "see `superbench run --help`")
 
@@ -61,6 +64,11 @@ class RunRequest:
         overrides = dict(c.split("=", 1) for c in self.corpus if _names_task(c))
         return overrides.get(task) or next((c for c in reversed(self.corpus) if not _names_task(c)), "")
 
+    @property
+    def named_tasks(self) -> tuple[str, ...]:
+        """Tasks that corpora and manifests are given for by name."""
+        return tuple(c.partition("=")[0] for c in (*self.corpus, *self.data) if _names_task(c))
+
     def manifests(self, task: str) -> tuple[str, ...]:
         """The CSV manifests of one task: its own (TASK=CSV), else those given for all."""
         own = tuple(d.partition("=")[2] for d in self.data if _names_task(d) and d.startswith(f"{task}="))
@@ -69,7 +77,7 @@ class RunRequest:
 
 def _names_task(corpus: str) -> bool:
     name, equals, _ = corpus.partition("=")
-    return bool(equals) and name.isidentifier()
+    return bool(equals) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,8 @@ class RunPlan:
     limit: int | None
     device: str
     score_train: bool
+    division: str  # hash of who is in train, dev and test
+    scorer: str  # hash of the metrics' source and the version of jiwer
     code: str  # hash of the source of head, task, training, decoding and scoring
     departures: tuple[str, ...]  # why this is not SUPERB's own protocol
 
@@ -101,12 +111,23 @@ class RunPlan:
     @property
     def protocol_sha(self) -> str:
         """Hash of what makes two rows comparable: protocol, search grid and head. The seeds are no part of it."""
-        return sha256_of([self.task, self.task_version, asdict(self.protocol), self.head, self.form, self.limit])
+        return sha256_of(
+            [
+                self.task,
+                self.task_version,
+                asdict(self.protocol),
+                self.head,
+                self.form,
+                self.limit,
+                self.division,
+                self.scorer,
+            ]
+        )
 
     @property
     def fingerprint(self) -> str:
         """Hash of the whole plan; names its folder. What the upstream is called does not matter, what it is does."""
-        return sha256_of({k: v for k, v in self.to_json().items() if k != "upstream"})
+        return sha256_of({k: v for k, v in self.to_json().items() if k not in ("upstream", "departures")})
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready copy."""
@@ -155,6 +176,10 @@ def departures(
     else:
         reasons.append("data: CSV manifests in place of the official corpus")
     reasons += [f"not there yet: {missing}" for missing in spec.unfinished]
+    if request.label_column:
+        reasons.append(f"labels from the column {request.label_column!r}")
+    if request.lexicon:
+        reasons.append("pronunciations from the given lexicons, which this version does not compare with SUPERB's")
     if request.limit is not None:
         reasons.append(f"limited to {request.limit} utterances per split")
     if request.layers is not None:

@@ -55,7 +55,7 @@ class Upstream(Protocol):
 
     It may also have: `exact_batches = True` (a batch gives each wave the features it has alone; without it waves come
     one at a time), `max_samples` (longer sound is refused by name), `astype(dtype)` (returns itself computing in that
-    dtype).
+    dtype), `weights_sha` (a hash that answers for its weights and settings; without it they are known by behaviour).
     """
 
     @property

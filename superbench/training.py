@@ -162,7 +162,8 @@ class Trial:
 
 
 @contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Compute on so many threads; None: on as many as torch has."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
@@ -206,7 +207,7 @@ def fit(
     """
     protocol = trial.protocol
     cuda = [torch.cuda.current_device()] if torch.device(trial.device).type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _threads(trial.threads):
+    with torch.random.fork_rng(devices=cuda), cpu_threads(trial.threads):
         torch.manual_seed(derived_seed(trial.seed, "init"))
         model = build().to(trial.device)
         state = _load(path, bar)

@@ -96,6 +96,8 @@ def make_request(context: click.Context, registry: Registry, config: Path | None
     for task in merged["task"]:
         registry.task(task)
     request: RunRequest = build_options(RunRequest, merged, who="run")
+    for task in request.named_tasks:
+        registry.task(task)
     return request
 
 

@@ -1,4 +1,4 @@
-"""Which upstream is this, really? The key its features are kept under: content, never a path, name or index.
+"""Which upstream is this, really? The key its features are kept under: content, not a path or an index.
 
 The key covers weights, options (a path counts by the bytes it leads to), the source that computes, the versions of the
 libraries it names, dtype, device class, torch version and matmul precision.
@@ -59,10 +59,20 @@ def _weights_sha(loaded: LoadedUpstream) -> list[str]:
     return [module_sha(*modules), probe_hash(loaded, decimals=None)]
 
 
+def source_of(function: Any) -> tuple[str, list[str]]:
+    """The module of a function, and which function of it: its name, and the arguments a `partial` binds."""
+    said: list[str] = []
+    while isinstance(function, functools.partial):
+        said.append(repr((function.args, sorted(function.keywords.items()))))
+        function = function.func
+    said.append(getattr(function, "__qualname__", type(function).__qualname__))
+    return getattr(function, "__module__", type(function).__module__), said
+
+
 def code_sha(*modules: str) -> str:
     """SHA-256 of what some modules' source says to the interpreter: without comments, docstrings and layout.
 
-    A module of a package stands for the whole package: what it calls is there.
+    A top-level package stands for all its modules; any other name for its one file.
     """
     found: list[list[list[str]]] = []
     for name in modules:
@@ -100,14 +110,9 @@ def _options_content(options: Any) -> dict[str, str]:
 
 def _source_sha(spec: UpstreamSpec) -> str:
     """The files that compute, and which function in them loads: two in one file give other features."""
-    load: Any = spec.load
-    ours = ("superbench.audio", "superbench.features.extraction")
-    texts: list[str] = []
-    while isinstance(load, functools.partial):
-        texts.append(repr((load.args, sorted(load.keywords.items()))))
-        load = load.func
-    texts.append(getattr(load, "__qualname__", type(load).__qualname__))
-    return sha256_of([texts, code_sha(load.__module__, *spec.sources, *ours)])
+    module, said = source_of(spec.load)
+    ours = ("superbench.audio", "superbench.features.extraction", "superbench.features.passes")
+    return sha256_of([said, code_sha(module, *spec.sources, *ours)])
 
 
 def upstream_key(spec: UpstreamSpec, options: Any, loaded: LoadedUpstream) -> str:
@@ -121,7 +126,7 @@ def upstream_key(spec: UpstreamSpec, options: Any, loaded: LoadedUpstream) -> st
             "source": _source_sha(spec),
             "distributions": {d: importlib.metadata.version(d) for d in spec.distributions},
             "dtype": "float32",
-            "device": device if device == "cpu" else f"{device}:{torch.cuda.get_device_name()}",
+            "device": device if device == "cpu" else f"{device}:{torch.cuda.get_device_name(loaded.device)}",
             "torch": torch.__version__,
             "matmul": torch.get_float32_matmul_precision(),
             "exactness": "one segment at a time",

@@ -79,16 +79,16 @@ def run_prepared(
     warnings = [*counted.warnings, *_warnings(prepared, examples)]
     for warning in warnings:
         progress.warn(f"{plan.task}: {warning}")
-    trained = time.monotonic()
+    training = time.monotonic()
     search = _search(prepared, examples)
     candidates, chosen = run_search(search, progress)
-    scored = time.monotonic()
+    scoring_from = time.monotonic()
     found = Found(
         candidates=tuple(candidates),
         chosen=tuple(chosen),
         counted=counted,
         warnings=tuple(warnings),
-        timings={"extract": counted.seconds, "train": scored - trained},
+        timings={"extract": counted.seconds, "train": scoring_from - training},
     )
     results = []
     for seed, folder in zip(plan.seeds, folders, strict=True):
@@ -124,8 +124,8 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
         dev_score=lambda predictions: scoring.score(predictions, (metric,))[0].value,
         direction=DIRECTIONS[metric],
         device=prepared.plan.device,
-        threads=1 if prepared.plan.form == "pooled" else None,  # a step on time means is too small to share
-        micro_batch=protocol.batch * (protocol.accumulate if prepared.plan.form == "pooled" else 1),
+        threads=prepared.threads,
+        micro_batch=prepared.micro_batch,
         folder=prepared.folder / "candidates",
     )
 

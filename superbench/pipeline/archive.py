@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from superbench import audio
-from superbench.errors import ContractError
+from superbench.errors import ContractError, UsageError
 from superbench.features.extraction import LoadedUpstream, extract
 from superbench.progress import Progress
 
@@ -34,6 +34,11 @@ def extract_files(
         if not hasattr(loaded.upstream, "astype"):
             raise ContractError(f"{loaded.who} computes in float32 only", "give it a method astype(dtype)")
         loaded.upstream.astype(torch.float64)
+    if batch_size > 1 and not getattr(loaded.upstream, "exact_batches", False):
+        raise UsageError(
+            f"{loaded.who} does not claim that a batch gives each wave the features it has alone",
+            "leave --batch-size out, or state exact_batches = True where it is so",
+        )
     rate = loaded.upstream.sample_rate
     stackable = len(set(loaded.upstream.strides)) == len(set(loaded.upstream.widths)) == 1
     arrays: dict[str, np.ndarray[Any, Any]] = {}

@@ -11,7 +11,7 @@ from superbench.contracts import Settings
 from superbench.features.extraction import PROBE_SAMPLES, extract, probe_waves
 from superbench.features.store import FeatureStore, store_folder
 from superbench.pipeline.prepared import Prepared
-from superbench.training import train_step
+from superbench.training import cpu_threads, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def _step_seconds(prepared: Prepared) -> float:
     """One optimiser step of a fresh head on features of the corpus's mean length."""
     plan, need = prepared.plan, prepared.need
     frames = max(1, need.frames // len(need.segments))
-    batch = plan.protocol.batch
+    batch = prepared.micro_batch
     with torch.random.fork_rng(devices=[]):
         model = prepared.build().to(plan.device).train()
         time_axis = [frames] if plan.form == "frames" else []
@@ -75,13 +75,14 @@ def _step_seconds(prepared: Prepared) -> float:
     seconds = []
     for _ in range(2):
         begun = time.perf_counter()
-        train_step(
-            model,
-            optimizer,
-            [micro] * plan.protocol.accumulate,
-            objective=plan.protocol.objective,
-            blank=getattr(prepared.labels, "blank", 0),
-            clip=plan.protocol.clip,
-        )
+        with cpu_threads(prepared.threads):
+            train_step(
+                model,
+                optimizer,
+                [micro] * (plan.protocol.batch * plan.protocol.accumulate // batch),
+                objective=plan.protocol.objective,
+                blank=getattr(prepared.labels, "blank", 0),
+                clip=plan.protocol.clip,
+            )
         seconds.append(time.perf_counter() - begun)
     return min(seconds)

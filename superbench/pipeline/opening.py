@@ -28,13 +28,15 @@ def choose_device(asked: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(asked)
+        if device.type not in ("cpu", "cuda"):
+            raise UsageError(f"device {asked!r}: only cpu and cuda are supported", "use --device cpu")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as exc:
         raise UsageError(f"device {asked!r} cannot be used here: {exc}", "use --device cpu") from exc
     return asked
 
 
-def open_upstream(reference: str, registry: Registry, device: str = "auto", rate: int = 16000) -> LoadedUpstream:
+def open_upstream(reference: str, registry: Registry, device: str = "auto") -> LoadedUpstream:
     """Load an upstream by name and options, check what it states, and find the key of its features."""
     name, given = split_reference(reference)
     found = registry.upstream(name)
@@ -44,7 +46,7 @@ def open_upstream(reference: str, registry: Registry, device: str = "auto", rate
         upstream = found.spec.load(options, device)
     shown = format_reference(name, options)
     loaded = LoadedUpstream(name=shown, upstream=upstream, provenance=found.provenance, device=device)
-    check_facts(loaded, rate)
+    check_facts(loaded)
     key = upstream_key(found.spec, options, loaded)
     return replace(loaded, key=key, fingerprint=probe_hash(loaded, decimals=3))
 

@@ -37,15 +37,15 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
     """Score the chosen heads of one seed, write what they said, and tell everything that led there."""
     begun, plan, metrics = time.monotonic(), prepared.plan, prepared.plan.protocol.metrics
     mine = [c for c in found.chosen if c.fitted.seed == seed]
-    test = _predict(search, mine, "test")
-    dev = _predict(search, mine, "dev")
-    train = _predict(search, mine, "train") if plan.score_train else []
+    test = _predict(prepared, search, mine, "test")
+    dev = _predict(prepared, search, mine, "dev")
+    train = _predict(prepared, search, mine, "train") if plan.score_train else []
     write_predictions(folder / "predictions.jsonl", test)
     write_predictions(folder / "predictions.dev.jsonl", dev)
     write_whole(folder / "head.safetensors", _head_bytes(prepared, mine))
     scores = scoring.score_partitions(test, metrics)
     weights = {c.partition.name: layer_weights(c.model) for c in mine}
-    norms = {c.partition.name: search.examples.layer_norms(c.partition.train[:NORM_SAMPLE]) for c in mine}
+    norms = {c.partition.name: search.examples.layer_norms(_spread(prepared, c.partition.train)) for c in mine}
     lrs = {c.fitted.lr for c in mine}
     return Result(
         schema=SCHEMA,
@@ -82,13 +82,18 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
     )
 
 
-def _predict(search: Search, chosen: Sequence[Chosen], split: str) -> list[Prediction]:
+def _spread(prepared: Prepared, train: Sequence[int]) -> list[int]:
+    """Some training utterances, spread over the corpus: the first in the order of their sounds' hashes."""
+    return sorted(train, key=lambda i: prepared.corpus.utterances[i].content)[:NORM_SAMPLE]
+
+
+def _predict(prepared: Prepared, search: Search, chosen: Sequence[Chosen], split: str) -> list[Prediction]:
     """Predictions of the chosen heads on one split, complete or an error."""
     found = []
     for one in chosen:
         indices: tuple[int, ...] = getattr(one.partition, split)
         predictions = search.predictions(one.model, indices, one.partition.name)
-        scoring.complete(predictions, [search.describe(i, (0,), one.partition.name).id for i in indices])
+        scoring.complete(predictions, [prepared.corpus.utterances[i].id for i in indices])
         found += predictions
     return found
 

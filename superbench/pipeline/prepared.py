@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from superbench import corpus as corpora
-from superbench.contracts import Corpus, Partition, Settings
+from superbench.contracts import Corpus, Partition, Settings, sha256_of
 from superbench.errors import ContractError, UsageError
 from superbench.features.extraction import LoadedUpstream, plugin_guard
-from superbench.features.identity import code_sha
+from superbench.features.identity import code_sha, source_of
 from superbench.features.passes import Need, need, readable_layers
 from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
@@ -32,7 +33,11 @@ TRAINING_CODE = (
     "superbench.labels",
     "superbench.metrics",
     "superbench.scoring",
+    "superbench.corpus",
+    "superbench.pipeline",
+    "superbench.pipeline.outcome",
 )
+SCORING_CODE = ("superbench.metrics", "superbench.scoring")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +73,17 @@ class Prepared:
         return all((folder / RESULT).exists() for folder in self.folders)
 
     @property
+    def threads(self) -> int | None:
+        """Of the CPU in training: a step on time means is too small to share; None: as torch has it."""
+        return 1 if self.plan.form == "pooled" else None
+
+    @property
+    def micro_batch(self) -> int:
+        """Utterances at a time: time means of a whole effective batch are small, its frames are not."""
+        protocol = self.plan.protocol
+        return protocol.batch * (protocol.accumulate if self.plan.form == "pooled" else 1)
+
+    @property
     def head_who(self) -> str:
         return f"head {self.head.spec.name!r} of {self.head.provenance}"
 
@@ -75,6 +91,7 @@ class Prepared:
 def prepare(request: RunRequest, task: str, registry: Registry, settings: Settings, loaded: LoadedUpstream) -> Prepared:
     """Resolve one task of a request into a frozen plan; everything that can be refused is refused here."""
     spec = registry.task(task).spec
+    spec = replace(spec, protocol=replace(spec.protocol, head=_canonical(spec.protocol.head, registry)))
     protocol = resolve_protocol(spec, request)
     head_name, head_given = split_reference(request.head or protocol.head)
     registered = registry.downstream(head_name)
@@ -88,6 +105,12 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
             f"heads that fit: {', '.join(n for n, h in registry.downstreams.items() if h.spec.gives == wanted)}",
         )
     form = head.reads
+    rate = loaded.upstream.sample_rate
+    if rate != protocol.sample_rate:
+        raise ContractError(
+            f"{loaded.who} wants {rate} Hz, task {task} is fed at {protocol.sample_rate} Hz",
+            f"resample inside the upstream, and state sample_rate = {protocol.sample_rate}",
+        )
     layers, width = readable_layers(loaded, form, request.layers)
     corpus, labels = require_corpus(open_corpus(spec, request), task)
     partitions = corpora.partitions(spec, corpus)
@@ -95,6 +118,12 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         corpus = corpora.limit(corpus, request.limit)
         partitions = corpora.partitions(spec, corpus)
     shown_head = format_reference(head_name, head_options)
+    blank = getattr(labels, "blank", None)
+    if protocol.objective == "ctc" and (not isinstance(blank, int) or not 0 <= blank < labels.size):
+        raise ContractError(
+            f"task {task}: its labels state blank = {blank!r}, and have {labels.size} symbols",
+            "a CTC vocabulary states the index of its blank: see superbench.labels.TokenLabels",
+        )
     plan = RunPlan(
         task=task,
         task_version=spec.version,
@@ -111,6 +140,8 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         device=loaded.device,
         score_train=request.score_train,
         code=_code(spec, head),
+        division=_division(corpus, partitions),
+        scorer=sha256_of([code_sha(*SCORING_CODE), importlib.metadata.version("jiwer")]),
         departures=departures(spec, protocol, shown_head, request, corpus),
     )
     slug = "".join(c if c.isalnum() or c in "._-" else "_" for c in loaded.name)[:80]
@@ -132,11 +163,25 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
     return prepared
 
 
+def _division(corpus: Corpus, partitions: tuple[Partition, ...]) -> str:
+    """Hash of who is in train, dev and test."""
+    ids = [u.id for u in corpus.utterances]
+    return sha256_of([[[ids[i] for i in part] for part in (p.train, p.dev, p.test)] for p in partitions])
+
+
+def _canonical(reference: str, registry: Registry) -> str:
+    """A head as it is written where only what is not its default is said."""
+    name, given = split_reference(reference)
+    return format_reference(name, build_options(registry.downstream(name).spec.options, given, who=f"head {name}"))
+
+
 def _code(task: TaskSpec, head: DownstreamSpec) -> str:
     """Hash of the source that turns features into a score: other code is another run, never an old result."""
-    strangers = {getattr(f, "__module__", "") for f in (head.build, task.labels, task.complete, task.partitions) if f}
-    packages = {m.partition(".")[0] if m.partition(".")[0] in sys.modules else m for m in strangers} - {"superbench"}
-    return code_sha(*TRAINING_CODE, *sorted(packages))
+    found = [source_of(f) for f in (head.build, task.labels, task.complete, task.partitions) if f is not None]
+    top = {module.partition(".")[0] for module, _ in found} - {"superbench"}
+    modules = {m if m in sys.modules else next(n for n, _ in found if n.startswith(m)) for m in top}
+    said = [text for module, texts in found if not module.startswith("superbench.") for text in texts]
+    return sha256_of([said, code_sha(*TRAINING_CODE, *sorted(modules))])
 
 
 def _try_head(prepared: Prepared) -> None:

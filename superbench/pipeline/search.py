@@ -16,7 +16,7 @@ from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
 from superbench.plugin import TaskProtocol
 from superbench.progress import Progress
-from superbench.training import Fitted, Trial, fit, predict
+from superbench.training import Fitted, Trial, cpu_threads, fit, predict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,8 @@ class Search:
 
     def predictions(self, model: Probe, indices: Sequence[int], partition: str) -> list[Prediction]:
         """What a trained head says of some utterances."""
-        found = predict(model, self.examples, indices, objective=self.protocol.objective, blank=self.blank)
+        with cpu_threads(self.threads):
+            found = predict(model, self.examples, indices, objective=self.protocol.objective, blank=self.blank)
         return [self.describe(i, found[i], partition) for i in indices]
 
 
@@ -124,4 +125,5 @@ def _candidate(fitted: Fitted, partition: str, chosen: bool) -> Candidate:
         train_loss=fitted.train_loss,
         chosen=chosen,
         nan_steps=fitted.nan_steps,
+        curve=fitted.curve,
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from sounds import make_tones
 
 from superbench.contracts import Corpus, Partition, Problem, Recording, Row, Utterance
 from superbench.corpus import check, limit, partitions, told
-from superbench.errors import DataError, UsageError
+from superbench.errors import ContractError, DataError, UsageError
 from superbench.labels import ClassLabels, TokenLabels
 from superbench.plugin import TaskProtocol, TaskSpec
 
@@ -418,3 +419,19 @@ def test_check_and_run_say_a_flood_in_one_line_and_json_keeps_each(superbench, t
     assert "has 24 errors" in ran.err
     assert line in ran.err
     assert ran.err.count("8000 Hz") == 1
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([((0,), (1,), (2,))], "1 utterances are tested, 2 should be"),
+        ([((0,), (), (2, 3))], "dev or test is empty"),
+        ([((0, 2), (1,), (2, 3))], "an utterance is in it twice"),
+    ],
+    ids=["test left out", "nothing to choose on", "tested on what it was trained on"],
+)
+def test_a_task_that_divides_its_corpus_unsoundly_is_refused(parts, words):
+    corpus = made([("a", "train", ""), ("b", "dev", ""), ("c", "test", ""), ("d", "test", "")])
+    rule = [Partition(name="all", train=a, dev=b, test=c) for a, b, c in parts]
+    with pytest.raises(ContractError, match=words):
+        partitions(replace(task(), partitions=lambda _: rule), replace(corpus, official=True))

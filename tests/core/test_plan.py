@@ -42,6 +42,7 @@ OFFICIAL = Corpus(task="kind", utterances=(), official=True)
         ({"task": ()}, "task must name at least one"),
         ({"layers": -1}, "layers must not be negative"),
         ({"corpus": ("a",), "data": ("b",)}, "either corpus or data"),
+        ({"corpus": ("a", "b")}, "one corpus root serves all"),
     ],
 )
 def test_requests_that_make_no_sense(given, words):
@@ -56,8 +57,9 @@ def test_everything_wrong_with_a_request_is_said():
 
 
 def test_the_root_of_one_task_wins_over_the_root_of_all():
-    request = replace(REQUEST, corpus=("/first", "ks=/mine", "/last", "a/b=c"))
+    request = replace(REQUEST, corpus=("ks=/mine", "a/b=c"))
     assert (request.corpus_root("ks"), request.corpus_root("er")) == ("/mine", "a/b=c")
+    assert request.named_tasks == ("ks",)
     assert replace(REQUEST, corpus=("ks=/mine",)).corpus_root("er") == ""
 
 
@@ -113,6 +115,8 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         limit=None,
         device="cpu",
         score_train=False,
+        division="d",
+        scorer="s",
         code="c0de",
         departures=(),
     )
@@ -122,7 +126,14 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         assert replace(plan, **change).fingerprint != plan.fingerprint
     for change in ({"upstream_key": "l"}, {"corpus_sha": "d"}, {"seeds": (1,)}, {"upstream": "x"}, {"device": "cuda"}):
         assert replace(plan, **change).protocol_sha == plan.protocol_sha
-    for change in ({"task": "x"}, {"task_version": "2"}, {"head": "x"}, {"form": "frames"}, {"limit": 2}):
+    for change in (
+        {"task": "x"},
+        {"task_version": "2"},
+        {"head": "x"},
+        {"form": "frames"},
+        {"division": "x"},
+        {"scorer": "x"},
+    ):
         assert replace(plan, **change).protocol_sha != plan.protocol_sha
     for constant in ("steps", "batch", "accumulate", "eval_every", "clip", "sample_rate"):
         changed = replace(PROTOCOL, **{constant: getattr(PROTOCOL, constant) + 1})
