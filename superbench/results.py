@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from superbench.contracts import Prediction, Result, canonical_json
-from superbench.errors import IntegrityError, ResourceError
+from superbench.errors import IntegrityError
+from superbench.writing import write_whole
 
 RESULT = "result.json"
 SCHEMA = 1
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under another name, sync, rename."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as exc:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise ResourceError(
-            f"{path} could not be written: {exc.strerror or exc}",
-            "check space and permissions, and run the same command again: it goes on where it was",
-        ) from exc
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

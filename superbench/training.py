@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from superbench.errors import IntegrityError
 from superbench.plugin import TaskProtocol
 from superbench.progress import Bar
-from superbench.results import write_whole
+from superbench.writing import write_whole
 
 EVALUATED = 16  # utterances at a time, sorted by length
 EVALUATED_POOLED = 1024  # of these each is one vector per layer

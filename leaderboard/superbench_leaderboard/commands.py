@@ -12,7 +12,7 @@ import click
 from superbench.contracts import Settings
 from superbench.errors import IntegrityError, NumericalError, ResourceError, UsageError, did_you_mean
 from superbench.places import places
-from superbench.results import write_whole
+from superbench.writing import write_whole
 
 if TYPE_CHECKING:
     from superbench_leaderboard.database import Board

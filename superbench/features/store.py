@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import shutil
 import time
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from superbench.contracts import sha256_of
 from superbench.errors import IntegrityError, ResourceError
+from superbench.writing import write_whole
 
 SHARD = 64  # segments per shard
 STALE = 24 * 3600  # seconds after which a temporary file is litter
@@ -139,21 +139,7 @@ class FeatureStore:
         header = {s: (len(ts), sum(_crc(t) for t in ts)) for s, ts in entries.items()}
         flat = {f"{s}/{i}": t.contiguous() for s, ts in entries.items() for i, t in enumerate(ts)}
         shard = self.folder / f"{sha256_of(sorted(entries))[:32]}.safetensors"
-        temporary = self.folder / f".{shard.stem}-{secrets.token_hex(8)}.tmp"
-        content = save(flat, metadata={"entries": json.dumps(header, sort_keys=True)})
-        try:
-            with temporary.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(shard)
-        except OSError as exc:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise ResourceError(
-                f"{shard} could not be written ({len(content)} bytes): {exc.strerror or exc}",
-                "free some space and run the same command again: finished shards are kept",
-            ) from exc
+        write_whole(shard, save(flat, metadata={"entries": json.dumps(header, sort_keys=True)}))
         self._open.pop(shard, None)
         for segment, (tensors, checksum) in header.items():
             self._entries[segment] = (shard, tensors, checksum)

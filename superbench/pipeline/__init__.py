@@ -21,7 +21,8 @@ from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Search, run_search
 from superbench.progress import Progress, duration
 from superbench.registry import Registry
-from superbench.results import read_result, write_result, write_whole
+from superbench.results import read_result, write_result
+from superbench.writing import write_whole
 
 CONSTANT = 1e-5  # pooled features that vary less than this between utterances are the same for every one
 

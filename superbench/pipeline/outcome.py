@@ -17,7 +17,8 @@ from superbench.environment import environment
 from superbench.features.weighted_sum import layer_weights, norm_corrected
 from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Chosen, Search
-from superbench.results import SCHEMA, write_predictions, write_whole
+from superbench.results import SCHEMA, write_predictions
+from superbench.writing import write_whole
 
 NORM_SAMPLE = 64  # utterances of the training set over which layer norms are averaged
 
