@@ -25,5 +25,5 @@ def write_whole(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise ResourceError(
             f"{path} could not be written ({len(content)} bytes): {exc.strerror or exc}",
-            "check space and permissions, and run the same command again: finished shards are kept, it goes on where it was",
+            "check space and permissions, then run the same command again: it goes on, and finished shards are kept",
         ) from exc
