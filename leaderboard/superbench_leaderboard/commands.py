@@ -1,4 +1,7 @@
-"""`superbench leaderboard`: show, export, add, verify, retract, reindex, path. Results on stdout, notes on stderr."""
+"""`superbench leaderboard`: the group, and all its commands but `import` and `score`.
+
+Results go to stdout, notes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,32 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from superbench.contracts import Settings
 from superbench.errors import IntegrityError, NumericalError, ResourceError, UsageError, did_you_mean
-from superbench.places import places
-from superbench.writing import write_whole
+from superbench_leaderboard.options import (
+    all_option,
+    database_option,
+    database_url,
+    json_option,
+    label_option,
+    open_named,
+    task_option,
+    write_text,
+)
+from superbench_leaderboard.score_commands import import_published, score
 
 if TYPE_CHECKING:
     from superbench_leaderboard.database import Board
-    from superbench_leaderboard.ranking import Table
-
-database_option = click.option("--database", metavar="URL", help="Another leaderboard: SQLAlchemy URL or SQLite file.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-task_option = click.option("--task", default="", help="Only this task.")
-label_option = click.option(
-    "--label", type=click.Choice(["custom", "superb", "all"]), default="all", show_default=True, help="Only these rows."
-)
-all_option = click.option("--all", "with_retracted", is_flag=True, help="Retracted rows too.")
+    from superbench_leaderboard.published_lines import PublishedLine
+    from superbench_leaderboard.records import Entry
 
 
 @click.group()
 def leaderboard() -> None:
     """Finished runs: recorded, ranked, exported."""
+
+
+leaderboard.add_command(import_published)
+leaderboard.add_command(score)
 
 
 @leaderboard.command()
@@ -42,10 +50,17 @@ def leaderboard() -> None:
 def show(
     ctx: click.Context, *, task: str, label: str, with_retracted: bool, as_json: bool, database: str | None
 ) -> None:
-    """One table per group of comparable results, best first."""
+    """One table per group of comparable results, best first; below `superb` ones what others published."""
+    from superbench_leaderboard.ranking import published_tables, rank, with_references
     from superbench_leaderboard.show import print_tables, tables_json
 
-    tables = _tables(_board(ctx, database), task, label, with_retracted)
+    board = open_named(ctx, database)
+    ours, published = _chosen(board, task, label, with_retracted)
+    tables = with_references(rank(ours), published)
+    if label == "published" or (label == "all" and task and not ours):
+        tables += published_tables(published)
+    if not tables:
+        _note_empty(board, published)
     if as_json:
         click.echo(json.dumps(tables_json(tables), indent=1, ensure_ascii=False))
     else:
@@ -70,21 +85,27 @@ def export(
     with_retracted: bool,
     database: str | None,
 ) -> None:
-    """One line per result, sorted, as CSV or Markdown."""
+    """One line per result, sorted, as CSV or Markdown; after ours what others published."""
     from superbench_leaderboard import export as formats
+    from superbench_leaderboard.ranking import rank
     from superbench_leaderboard.records import chain_end
 
     if (csv_path is None) == (markdown_path is None):
         raise UsageError("an export is CSV or Markdown: one of the two", "--csv PATH or --markdown PATH; - is stdout")
-    board = _board(ctx, database)
+    board = open_named(ctx, database)
     with board.reading() as connection:
         chain = chain_end(connection)
-    found = formats.lines(_tables(board, task, label, with_retracted))
+    ours, published = _chosen(board, task, label, with_retracted)
+    found = formats.lines(rank(ours))
+    if label in ("all", "published"):
+        found += formats.published_lines(published)
+    if not found:
+        _note_empty(board, published)
     if csv_path is not None:
-        _write(csv_path, formats.csv(found))
+        write_text(csv_path, formats.csv(found))
     if markdown_path is not None:
-        _write(markdown_path, formats.markdown(found, chain.head))
-    click.echo(f"{len(found)} results; the chain of {chain.records} records ends in {chain.head}", err=True)
+        write_text(markdown_path, formats.markdown(found, chain.head))
+    click.echo(f"{len(found)} lines; the chain of {chain.records} records ends in {chain.head}", err=True)
 
 
 @leaderboard.command()
@@ -97,7 +118,7 @@ def add(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, database: st
     from superbench_leaderboard.records import record_result
 
     files = list(_result_files(paths))
-    board = _board(ctx, database, create=True)
+    board = open_named(ctx, database, create=True)
     done: list[dict[str, str]] = []
     refused: list[str] = []
     for file in files:
@@ -125,17 +146,21 @@ def add(ctx: click.Context, paths: tuple[Path, ...], as_json: bool, database: st
 @database_option
 @click.pass_context
 def verify(ctx: click.Context, head: str, as_json: bool, database: str | None) -> None:
-    """Check every record against the chain, and the index against the records."""
+    """Check every record against the chain, the index against the records, published lines against their source."""
+    from superbench_leaderboard.published_lines import verify_published
     from superbench_leaderboard.records import verify as verify_chain
 
     if head and (len(head) < 8 or set(head) - set("0123456789abcdef")):
         raise UsageError(f"{head!r} is no hash of a chain", "8 to 64 hexadecimal digits, as an export prints them")
-    with _board(ctx, database).reading() as connection:
+    with open_named(ctx, database).reading() as connection:
         chain = verify_chain(connection, head)
+        published = verify_published(connection)
     if as_json:
-        click.echo(json.dumps({"records": chain.records, "head": chain.head}))
+        click.echo(json.dumps({"records": chain.records, "head": chain.head, "published": published}))
     else:
         click.echo(f"{chain.records} records, unbroken; head {chain.head}")
+        if published:
+            click.echo(f"{published} published scores, as shipped")
 
 
 @leaderboard.command()
@@ -147,7 +172,7 @@ def retract(ctx: click.Context, run_id: str, why: str, database: str | None) -> 
     """Take a run's result off the board; its record stays."""
     from superbench_leaderboard.records import retract as retract_run
 
-    with _board(ctx, database).writing() as connection:
+    with open_named(ctx, database).writing() as connection:
         seq = retract_run(connection, run_id, why)
     click.echo(f"run {run_id} is retracted by record {seq}")
 
@@ -159,7 +184,7 @@ def reindex(ctx: click.Context, database: str | None) -> None:
     """Make the table `result` anew from the records."""
     from superbench_leaderboard.records import rebuild_index
 
-    with _board(ctx, database).writing() as connection:
+    with open_named(ctx, database).writing() as connection:
         count = rebuild_index(connection)
     click.echo(f"{count} results indexed")
 
@@ -172,45 +197,33 @@ def path(ctx: click.Context, as_json: bool, database: str | None) -> None:
     """Where the leaderboard lies: its file, or its URL without the password."""
     from superbench_leaderboard.database import parse_url, place
 
-    where = place(parse_url(_url(ctx, database)))
+    where = place(parse_url(database_url(ctx, database)))
     click.echo(json.dumps({"path": where}, ensure_ascii=False) if as_json else where)
 
 
-def _url(ctx: click.Context, database: str | None) -> str:
-    """The database of `--database` (a URL, or the path of a SQLite file), else the one of the whole command line."""
-    if database:
-        return places(database=database).database
-    settings = ctx.find_root().obj.settings
-    assert isinstance(settings, Settings)
-    return settings.database
-
-
-def _board(ctx: click.Context, database: str | None, *, create: bool = False) -> Board:
-    from superbench_leaderboard.database import open_board
-
-    return open_board(_url(ctx, database), create=create)
-
-
-def _tables(board: Board, task: str, label: str, with_retracted: bool) -> list[Table]:
-    """The tables asked for; says on stderr where there are none, and refuses a task nobody has run."""
-    from superbench_leaderboard.ranking import rank
+def _chosen(board: Board, task: str, label: str, with_retracted: bool) -> tuple[list[Entry], list[PublishedLine]]:
+    """Our results that were asked for, and all published lines of the task; refuses a task nobody has run."""
+    from superbench_leaderboard.published_lines import published_lines
     from superbench_leaderboard.records import entries
 
     with board.reading() as connection:
-        every = entries(connection)
-    tasks = {entry.row.task for entry in every}
-    if task and every and task not in tasks:
+        every, published = entries(connection), published_lines(connection)
+    tasks = {entry.row.task for entry in every} | {line.task for line in published}
+    if task and tasks and task not in tasks:
         raise UsageError(f"no result of task {task!r} is on the leaderboard", did_you_mean(task, tasks))
-    wanted = [
+    ours = [
         entry
         for entry in every
         if task in ("", entry.row.task)
         and label in ("all", entry.row.label)
         and (with_retracted or entry.retracted_by is None)
     ]
-    if not wanted:
-        click.echo(f"no results on {board.where}", err=True)
-    return rank(wanted)
+    return ours, [line for line in published if task in ("", line.task)]
+
+
+def _note_empty(board: Board, published: list[PublishedLine]) -> None:
+    there = "; `--label published` shows what others published" if published else ""
+    click.echo(f"no results on {board.where}{there}", err=True)
 
 
 def _result_files(paths: tuple[Path, ...]) -> Iterator[Path]:
@@ -234,10 +247,3 @@ def _read_result(file: Path) -> Any:
     if not isinstance(data, dict):
         raise IntegrityError("it holds no JSON object")
     return data
-
-
-def _write(where: str, text: str) -> None:
-    if where == "-":
-        click.echo(text, nl=False)
-    else:
-        write_whole(Path(where), text.encode())

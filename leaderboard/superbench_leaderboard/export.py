@@ -1,6 +1,6 @@
 """The board as CSV and as Markdown, one line per result, the same bytes for the same records.
 
-Sorted by task, comparable group, rank, upstream and run; numbers have 6 significant digits.
+Sorted by task, comparable group, rank, upstream and run, published lines after ours; numbers have 6 significant digits.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import html
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from superbench_leaderboard.published_lines import PublishedLine
 from superbench_leaderboard.ranking import Standing, Table
 from superbench_leaderboard.records import Entry
 
@@ -17,24 +18,27 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell tha
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line of an export; its fields are the columns. Hashes are cut to 8 characters."""
+    """One line of an export; its fields are the columns. Hashes are cut to 8 characters.
+
+    Of a published line only task, upstream, metric, direction, value, label and flags are known.
+    """
 
     task: str
-    rank: int | None  # of the upstream's mean over seeds, within `comparable8`; empty where retracted
+    rank: int | None  # of the upstream's mean over seeds, within `comparable8`; empty where retracted or published
     upstream: str
     upstream8: str
     layers: str
     head: str
     metric: str
     direction: str
-    value: float
-    seed: int
-    seeds: int
-    seed_mean: float
+    value: float  # a fraction
+    seed: int | None
+    seeds: int | None
+    seed_mean: float | None
     seed_sd: float | None
     lr: float | None
-    n_items: int
-    label: str
+    n_items: int | None
+    label: str  # custom, superb or published
     departures: str
     task_version: str
     protocol8: str
@@ -44,7 +48,7 @@ class Line:
     date_utc: str
     run_id: str
     chain8: str
-    flags: str  # "retracted", or empty
+    flags: str  # "retracted", "published", or empty
 
 
 COLUMNS = tuple(Line.__dataclass_fields__)
@@ -60,10 +64,49 @@ def lines(tables: Iterable[Table]) -> list[Line]:
     return found
 
 
+def published_lines(lines: Iterable[PublishedLine]) -> list[Line]:
+    """Published lines in the columns of ours, on the scale of ours; what is not known of them is empty."""
+    return [
+        Line(
+            task=line.task,
+            rank=None,
+            upstream=line.system,
+            upstream8="",
+            layers="",
+            head="",
+            metric=line.metric,
+            direction=line.direction,
+            value=line.fraction,
+            seed=None,
+            seeds=None,
+            seed_mean=None,
+            seed_sd=None,
+            lr=None,
+            n_items=None,
+            label="published",
+            departures="",
+            task_version="",
+            protocol8="",
+            data8="",
+            comparable8="",
+            superbench="",
+            date_utc="",
+            run_id="",
+            chain8="",
+            flags="published",
+        )
+        for line in lines
+    ]
+
+
 def csv(found: Iterable[Line]) -> str:
+    """The lines as CSV, under their columns."""
+    return csv_text([COLUMNS, *([getattr(line, column) for column in COLUMNS] for line in found)])
+
+
+def csv_text(rows: Iterable[Sequence[str | float | None]]) -> str:
     """CSV by RFC 4180 but with line feeds; text cells that a spreadsheet would run begin with an apostrophe."""
-    rows = [list(COLUMNS), *([_csv_cell(getattr(line, column)) for column in COLUMNS] for line in found)]
-    return "".join(",".join(row) + "\n" for row in rows)
+    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in rows)
 
 
 def markdown(found: Iterable[Line], head: str) -> str:

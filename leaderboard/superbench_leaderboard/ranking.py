@@ -1,12 +1,16 @@
-"""Who stands where: only results that answer the same question are ranked against each other."""
+"""Who stands where: only results that answer the same question are ranked against each other.
+
+Published lines stand below `superb` tables of their task and metric, for reference and without a rank.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from superbench_leaderboard.published_lines import PublishedLine
 from superbench_leaderboard.records import Entry
 
 
@@ -37,11 +41,12 @@ class Table:
     task_versions: tuple[str, ...]  # they share their major number
     metric: str
     direction: str  # min or max
-    label: str  # custom or superb
+    label: str  # custom or superb; published, where it holds nothing of ours
     protocol_sha: str
     data_sha: str
     departures: tuple[str, ...]  # of any of its results: what makes it custom
     standings: tuple[Standing, ...]
+    published: tuple[PublishedLine, ...] = ()  # for reference, best first
 
 
 def rank(entries: Iterable[Entry]) -> list[Table]:
@@ -51,6 +56,49 @@ def rank(entries: Iterable[Entry]) -> list[Table]:
         groups[entry.row.comparable_key].append(entry)
     tables = [_table(group) for group in groups.values()]
     return sorted(tables, key=lambda table: (table.task, table.label != "superb", table.comparable_key))
+
+
+def with_references(tables: Iterable[Table], lines: Sequence[PublishedLine]) -> list[Table]:
+    """The same tables, with the published lines of their task and metric below those of label `superb`."""
+    return [
+        replace(
+            table, published=tuple(line for line in lines if (line.task, line.metric) == (table.task, table.metric))
+        )
+        if table.label == "superb"
+        else table
+        for table in tables
+    ]
+
+
+def published_tables(lines: Iterable[PublishedLine]) -> list[Table]:
+    """Tables that hold nothing of ours: published lines, by task and metric."""
+    groups: dict[tuple[str, str], list[PublishedLine]] = defaultdict(list)
+    for line in lines:
+        groups[line.task, line.metric].append(line)
+    return [
+        Table(
+            comparable_key="",
+            task=task,
+            task_versions=(),
+            metric=metric,
+            direction=group[0].direction,
+            label="published",
+            protocol_sha="",
+            data_sha="",
+            departures=(),
+            standings=(),
+            published=tuple(group),
+        )
+        for (task, metric), group in groups.items()
+    ]
+
+
+def values_by_seed(runs: Iterable[tuple[int, float]]) -> list[float]:
+    """One value per seed: a seed that ran more than once counts once, by the mean of its runs."""
+    by_seed: dict[int, list[float]] = defaultdict(list)
+    for seed, value in runs:
+        by_seed[seed].append(value)
+    return [math.fsum(values) / len(values) for values in by_seed.values()]
 
 
 def _table(group: list[Entry]) -> Table:
@@ -76,7 +124,7 @@ def _standings(group: list[Entry]) -> Iterator[Standing]:
         retracted = entry.retracted_by is not None
         together[row.upstream, row.upstream_key, row.layers, row.head, retracted].append(entry)
     for (upstream, upstream_key, layers, head, retracted), members in together.items():
-        values = _values_by_seed(members)
+        values = values_by_seed((entry.row.seed, entry.row.value) for entry in members)
         mean = math.fsum(values) / len(values)
         spread = math.fsum((value - mean) ** 2 for value in values)
         lrs = {entry.row.lr for entry in members}
@@ -94,13 +142,6 @@ def _standings(group: list[Entry]) -> Iterator[Standing]:
             retracted=retracted,
             entries=tuple(sorted(members, key=lambda entry: (entry.row.run_id, entry.seq))),
         )
-
-
-def _values_by_seed(members: list[Entry]) -> list[float]:
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for entry in members:
-        by_seed[entry.row.seed].append(entry.row.value)
-    return [math.fsum(values) / len(values) for values in by_seed.values()]
 
 
 def _ranked(standings: Iterable[Standing], sign: int) -> Iterator[Standing]:

@@ -1,7 +1,8 @@
 """The tables as they are now. Migrations make them; a test holds the two together.
 
 `record` is the truth: append-only, each row chained to the one before. `result` is an index of it that `show` and
-`export` read, and that can be rebuilt from the records at any time.
+`export` read, and that can be rebuilt from the records at any time. `published` holds scores that others printed, which
+can be imported again at any time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 VERSION_TABLE = "leaderboard_schema"  # not Alembic's default name: a PostgreSQL database may hold other applications
-REVISIONS = ("0001", "0002")  # every schema there was, oldest first
+REVISIONS = ("0001", "0002", "0003")  # every schema there was, oldest first
 CURRENT = REVISIONS[-1]
 
 metadata = sa.MetaData()
@@ -62,4 +63,25 @@ result = sa.Table(
         sqlite_where=sa.text("retracted_by IS NULL"),
         postgresql_where=sa.text("retracted_by IS NULL"),
     ),
+)
+
+published = sa.Table(
+    "published",
+    metadata,
+    sa.Column("source", sa.Text, primary_key=True),  # "superb"
+    sa.Column("snapshot", sa.Text, primary_key=True),  # date and commit of the source
+    sa.Column("system", sa.Text, primary_key=True),  # as published
+    sa.Column("task", sa.Text, primary_key=True),  # by our names
+    sa.Column("metric", sa.Text, primary_key=True),  # by our names
+    sa.Column("value", sa.Double, nullable=False),  # as published, in `unit`
+    sa.Column("unit", sa.Text, nullable=False),  # percent, mos or dB
+    sa.Column("direction", sa.Text, nullable=False),  # min or max
+    sa.Column("parameters", sa.BigInteger),  # of the upstream
+    sa.Column("stride", sa.BigInteger),  # ms
+    sa.Column("submitter", sa.Text, nullable=False),
+    sa.Column("submitted", sa.Text, nullable=False),  # as published
+    sa.Column("track", sa.Text, nullable=False),
+    sa.Column("input", sa.Text, nullable=False),
+    sa.Column("corpus", sa.Text, nullable=False),  # what the upstream was trained on
+    sa.Column("description", sa.Text, nullable=False),
 )

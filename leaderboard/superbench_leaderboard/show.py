@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
 from superbench_leaderboard.export import number, printable
+from superbench_leaderboard.published_lines import PublishedLine
 from superbench_leaderboard.ranking import Standing, Table
 
 PIPED_WIDTH = 100_000  # columns, where the output is no terminal: more than any name needs
 
 
 def print_tables(tables: Sequence[Table]) -> None:
-    """One table per comparable group on stdout. A terminal folds what is too long for it; elsewhere nothing is cut."""
+    """One table per comparable group on stdout."""
+    print_drawn([_rich(table) for table in tables])
+
+
+def print_drawn(drawn: Iterable[Any]) -> None:
+    """Rich tables on stdout. A terminal folds what is too long for it; elsewhere nothing is cut."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else PIPED_WIDTH
     console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
-        for table in tables:
-            console.print(_rich(table))
+        for table in drawn:
+            console.print(table)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
@@ -40,6 +47,7 @@ def tables_json(tables: Sequence[Table]) -> list[dict[str, Any]]:
             "data_sha": table.data_sha,
             "comparable_key": table.comparable_key,
             "rows": [_standing_json(standing) for standing in table.standings],
+            "published": [asdict(line) for line in table.published],
         }
         for table in tables
     ]
@@ -68,6 +76,8 @@ def _rich(table: Table) -> Any:
 
     better = "lower" if table.direction == "min" else "higher"
     title = f"{table.task} {'/'.join(table.task_versions)}, {table.label}, data {table.data_sha[:8]}"
+    if not table.standings:
+        title = f"{table.task}, published: nothing of ours"
     caption = f"custom: {'; '.join(table.departures) or 'no reason given'}" if table.label == "custom" else ""
     drawn = RichTable(
         title=printable(title),
@@ -85,6 +95,9 @@ def _rich(table: Table) -> Any:
         drawn.add_column(name, justify="right", overflow="fold")
     for standing in table.standings:
         drawn.add_row(*_cells(standing))
+    drawn.add_section()
+    for line in table.published:
+        drawn.add_row(*_published_cells(line))
     return drawn
 
 
@@ -101,6 +114,11 @@ def _cells(standing: Standing) -> list[str]:
         ", ".join("per fold" if lr is None else number(lr) for lr in standing.lrs),
         str(standing.n_items),
     ]
+
+
+def _published_cells(line: PublishedLine) -> list[str]:
+    value = f"{line.value:.2f} {'%' if line.unit == 'percent' else line.unit}"
+    return ["published", printable(line.system), "", "", "", value, "", "", "", ""]
 
 
 def percent(fraction: float) -> str:

@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
-from superbench.contracts import Candidate, FeatureCount, Provenance, Result, Score
+import superbench_leaderboard
+from superbench.contracts import Candidate, FeatureCount, Provenance, Result, Score, Settings
 from superbench.environment import versions
+from superbench_leaderboard.commands import leaderboard
 from superbench_leaderboard.database import open_board
 from superbench_leaderboard.records import record_result
 
@@ -98,3 +102,31 @@ def write_result(tmp_path):
         return folder
 
     return write
+
+
+@pytest.fixture
+def settings(tmp_path, database):
+    return Settings(store=tmp_path / "store", runs=tmp_path / "runs", database=database)
+
+
+@pytest.fixture
+def run(settings):
+    """Run a command; `said` is stdout, `noted` stderr; errors are raised as the command line sees them."""
+
+    def invoke(*words):
+        done = CliRunner(catch_exceptions=False).invoke(
+            leaderboard, [str(word) for word in words], obj=SimpleNamespace(settings=settings)
+        )
+        assert done.exit_code in (0, 2)
+        return SimpleNamespace(said=done.stdout, noted=done.stderr, exit_code=done.exit_code)
+
+    return invoke
+
+
+@pytest.fixture
+def hear(settings):
+    def announce(*results):
+        for result in results:
+            superbench_leaderboard.superbench_result(result, settings)
+
+    return announce

@@ -4,53 +4,22 @@ import io
 import json
 import re
 import sys
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 import superbench_leaderboard
-from superbench.contracts import Settings
 from superbench.errors import IntegrityError, ResourceError, UsageError
-from superbench_leaderboard.commands import leaderboard
 from superbench_leaderboard.ranking import rank
 from superbench_leaderboard.records import entries
 from superbench_leaderboard.show import print_tables
 
 
-@pytest.fixture
-def settings(tmp_path, database):
-    return Settings(store=tmp_path / "store", runs=tmp_path / "runs", database=database)
-
-
-@pytest.fixture
-def run(settings):
-    """Run a command; `said` is stdout, `noted` stderr; errors are raised as the command line sees them."""
-
-    def invoke(*words):
-        done = CliRunner(catch_exceptions=False).invoke(
-            leaderboard, [str(word) for word in words], obj=SimpleNamespace(settings=settings)
-        )
-        assert done.exit_code in (0, 2)
-        return SimpleNamespace(said=done.stdout, noted=done.stderr, exit_code=done.exit_code)
-
-    return invoke
-
-
-@pytest.fixture
-def hear(settings):
-    def announce(*results):
-        for result in results:
-            superbench_leaderboard.superbench_result(result, settings)
-
-    return announce
-
-
 def test_hooks_bring_the_group_to_the_top():
     (spec,) = superbench_leaderboard.superbench_commands()
     assert (spec.command.name, spec.under) == ("leaderboard", "")
-    assert set(spec.command.commands) == {"show", "export", "add", "verify", "retract", "reindex", "path"}
+    names = {"show", "export", "score", "import", "add", "verify", "retract", "reindex", "path"}
+    assert set(spec.command.commands) == names
 
 
 def test_finished_run_is_shown(run, hear, make_result):

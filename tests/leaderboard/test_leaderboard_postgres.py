@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from superbench.errors import BusyError, IntegrityError, ResourceError
 from superbench_leaderboard import database as databases
 from superbench_leaderboard.database import open_board, parse_url
+from superbench_leaderboard.published_lines import SOURCES, import_lines, published_lines, shipped, verify_published
 from superbench_leaderboard.records import entries, rebuild_index, record_result, retract, verify
 from superbench_leaderboard.schema import VERSION_TABLE
 
@@ -89,6 +90,20 @@ def test_writer_gives_up_after_the_wait(monkeypatch, board, put, make_result):
     with board.writing(), pytest.raises(BusyError):
         put(make_result())
     assert put(make_result()) == ["added"]
+
+
+def test_published_lines_are_imported_once_and_verified(board):
+    for new, known in ((407, 0), (0, 407)):
+        with board.writing() as connection:
+            done = import_lines(connection, "superb")
+        assert (done.new, done.known) == (new, known)
+    with board.reading() as connection:
+        assert set(published_lines(connection)) == set(shipped(SOURCES["superb"]))
+        assert verify_published(connection) == 407
+    with board.writing() as connection:
+        connection.exec_driver_sql("UPDATE published SET value = 99 WHERE system = 'NPC' AND task = 'ks'")
+    with board.reading() as connection, pytest.raises(IntegrityError, match=r"'NPC', ks accuracy .*value = 99"):
+        verify_published(connection)
 
 
 def test_newer_schema_is_refused(database, board):
