@@ -59,16 +59,20 @@ class _Window(NamedTuple):
     already_cut: bool  # the times are those of a longer recording this file was cut from
 
 
-def inspect(row: Row, *, rate: int, resample: bool) -> tuple[Recording | None, tuple[Problem, ...]]:
+def inspect(
+    row: Row, *, rate: int, resample: bool, gain_db: float = 0.0
+) -> tuple[tuple[Recording, ...], tuple[Problem, ...]]:
     """Read the cut of a row and say what is there and what is wrong with it.
 
     `row.path` is absolute; `row.start` and `row.end` are seconds into the file. `rate` is what the upstream is fed, in
-    Hz; a file of another rate is an error unless `resample`. The recording is None if and only if there is an error.
-    Where the times do not fit the file but the file is exactly as long as they are apart (within 2 ms), the file is
-    the cut already and is used whole, with a warning: IEMOCAP's lists give times in the dialog beside sentence files.
+    Hz; a file of another rate is an error unless `resample`. Samples are turned up by `gain_db` (down where negative).
+    There is one recording, or one per crop where `row.crop` asks for crops of what is longer than they are; there is
+    none if and only if there is an error. Where the times do not fit the file but the file is exactly as long as they
+    are apart (within 2 ms), the file is the cut already and is used whole, with a warning: IEMOCAP's lists give times
+    in the dialog beside sentence files.
     """
-    sound, problems = _vet(row, rate=rate, resample=resample)
-    return (sound.recording if sound else None), problems
+    sounds, problems = _vet(row, rate=rate, resample=resample, gain_db=gain_db)
+    return tuple(sound.recording for sound in sounds), problems
 
 
 def read(utterance: Utterance) -> Samples:
@@ -87,7 +91,7 @@ def read(utterance: Utterance) -> Samples:
             native_n = _samples(file, utterance.start, utterance.stop)
     except _RefusedError as refused:
         raise changed from refused
-    samples_n = _resampled(native_n, utterance.native_rate, utterance.rate)
+    samples_n = _as_fed(native_n, utterance.native_rate, utterance.rate, utterance.gain_db)
     if _content(samples_n) != utterance.content:
         raise changed
     return samples_n
@@ -95,17 +99,30 @@ def read(utterance: Utterance) -> Samples:
 
 def read_file(path: Path, *, rate: int, resample: bool) -> Samples:
     """Read a whole file, float32 [samples] at `rate` Hz, with the vetting of `inspect`; errors are `DataError`s."""
-    sound, problems = _vet(Row(id=path.name, path=path.absolute()), rate=rate, resample=resample)
-    if sound is None:
+    sounds, problems = _vet(Row(id=path.name, path=path.absolute()), rate=rate, resample=resample, gain_db=0.0)
+    if not sounds:
         errors = [p for p in problems if p.severity == "error"]
         raise DataError(
             "\n".join(f"{p.where}: {p.kind}: {p.what}" for p in errors),
             "pass --resample to convert the rate" if any(p.kind == "rate" for p in errors) else "",
         )
-    return sound.samples_n
+    return sounds[0].samples_n
 
 
-def _vet(row: Row, *, rate: int, resample: bool) -> tuple[_Sound | None, tuple[Problem, ...]]:
+def crop_starts(row_id: str, samples: int, size: int, bank: int) -> list[int]:
+    """First samples of a bank of crops: each a hash of the recording's id and the crop's number, over all places.
+
+    `samples` and `size` are those of the recording and of a crop, at one rate; a recording that is not longer than a
+    crop has one, which is the whole.
+    """
+    if samples <= size:
+        return [0]
+    places = samples - size + 1
+    hashes = (hashlib.sha256(f"{row_id}#{number}".encode()).digest() for number in range(bank))
+    return [int.from_bytes(digest[:8], "big") % places for digest in hashes]
+
+
+def _vet(row: Row, *, rate: int, resample: bool, gain_db: float) -> tuple[tuple[_Sound, ...], tuple[Problem, ...]]:
     listed = f"{row.where}: " if row.where not in ("", str(row.path)) else ""
     where = f"{row.id} ({listed}{row.path})"
     try:
@@ -113,22 +130,31 @@ def _vet(row: Row, *, rate: int, resample: bool) -> tuple[_Sound | None, tuple[P
             problems = _format_problems(file, where, rate=rate, resample=resample)
             window = _window(row, file.frames, file.samplerate)
             if problems:
-                return None, problems
+                return (), problems
             native_n, native_rate = _samples(file, window.start, window.stop), file.samplerate
-        samples_n = _vetted(native_n, native_rate, rate)
+        _refuse_not_finite(native_n)
+        size = round(row.crop.seconds * native_rate) if row.crop else len(native_n)
+        starts = crop_starts(row.id, len(native_n), size, row.crop.bank if row.crop else 1)
+        sounds = tuple(
+            _Sound(
+                samples_n := _vetted(native_n[first : first + size], native_rate, rate, gain_db),
+                Recording(
+                    path=row.path,
+                    start=window.start + first,
+                    stop=window.start + min(first + size, len(native_n)),
+                    native_rate=native_rate,
+                    samples=len(samples_n),
+                    rate=rate,
+                    content=_content(samples_n),
+                    resampler=_resampler(native_rate, rate) if native_rate != rate else "",
+                    gain_db=gain_db,
+                ),
+            )
+            for first in starts
+        )
     except _RefusedError as refused:
-        return None, (Problem(kind=refused.kind, where=where, what=refused.what),)
-    recording = Recording(
-        path=row.path,
-        start=window.start,
-        stop=window.stop,
-        native_rate=native_rate,
-        samples=len(samples_n),
-        rate=rate,
-        content=_content(samples_n),
-        resampler=_resampler(native_rate, rate) if native_rate != rate else "",
-    )
-    return _Sound(samples_n, recording), tuple(_warnings(native_n, row, window, where))
+        return (), (Problem(kind=refused.kind, where=where, what=refused.what),)
+    return sounds, tuple(_warnings(native_n, row, window, where))
 
 
 def _format_problems(file: Any, where: str, *, rate: int, resample: bool) -> tuple[Problem, ...]:
@@ -165,13 +191,16 @@ def _window(row: Row, frames: int, rate: int) -> _Window:
     return _Window(first, stop, already_cut)
 
 
-def _vetted(native_n: Samples, native_rate: int, rate: int) -> Samples:
-    """Return the samples as fed, or say why nothing can be made of them."""
+def _refuse_not_finite(native_n: Samples) -> None:
     import numpy as np
 
     if not np.isfinite(native_n).all():
         raise _RefusedError("not-finite", "it holds NaN or infinite samples")
-    samples_n = _resampled(native_n, native_rate, rate)
+
+
+def _vetted(native_n: Samples, native_rate: int, rate: int, gain_db: float) -> Samples:
+    """Return the samples as fed, or say why nothing can be made of them."""
+    samples_n = _as_fed(native_n, native_rate, rate, gain_db)
     if len(samples_n) < FRAME_SECONDS * rate:
         raise _RefusedError("too-short", f"{len(samples_n)} samples at {rate} Hz are less than 25 ms")
     return samples_n
@@ -218,12 +247,17 @@ def _resampler(native_rate: int, rate: int) -> str:
     return f"soxr {soxr.__version__} HQ {native_rate}->{rate}"
 
 
-def _resampled(native_n: Samples, native_rate: int, rate: int) -> Samples:
-    if native_rate == rate:
-        return native_n
-    import soxr
+def _as_fed(native_n: Samples, native_rate: int, rate: int, gain_db: float) -> Samples:
+    """Resample where rates differ, and turn up by `gain_db` in double precision; what is loud enough is not clipped."""
+    samples_n = native_n
+    if native_rate != rate:
+        import soxr
 
-    samples_n: Samples = soxr.resample(native_n, native_rate, rate, quality="HQ")
+        samples_n = soxr.resample(native_n, native_rate, rate, quality="HQ")
+    if gain_db:
+        import numpy as np
+
+        samples_n = (samples_n.astype(np.float64) * 10 ** (gain_db / 20)).astype(np.float32)
     return samples_n
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,6 +54,17 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crop:
+    """How a recording is cut where it is longer: into a bank of crops, whose places follow from its id alone.
+
+    A bank stands for one recording: training draws one of its crops each time the recording comes up.
+    """
+
+    seconds: float  # of each crop; a recording that is not longer is used whole
+    bank: int  # crops per recording
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """What a corpus claims about one recording; nothing of it has been checked."""
 
@@ -66,11 +77,12 @@ class Row:
     start: float | None = None  # seconds into the file; None: its beginning
     end: float | None = None  # seconds into the file; None: its end
     where: str = ""  # file and line that say so, for error messages
+    crop: Crop | None = None  # of a training or dev recording: cut into a bank of crops; None: used whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What was found when the sound of one row was read: the facts of an `Utterance`."""
+    """What was found when the sound of one row, or one crop of it, was read: the facts of an `Utterance`."""
 
     path: Path  # absolute
     start: int  # first sample of the cut, at `native_rate`
@@ -80,6 +92,7 @@ class Recording:
     rate: int  # Hz, as fed
     content: str  # SHA-256 (hex) of the float32 little-endian samples as fed
     resampler: str = ""  # name, version and quality, where rates differ
+    gain_db: float = 0.0  # by which the samples were turned up (or down) before they are fed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +112,8 @@ class Utterance:
     speaker: str
     labels: Mapping[str, str]
     reference: str  # what the task wants of it: a class name, a transcript, a phone string
+    gain_db: float = 0.0  # by which its samples are turned up (or down) before they are fed
+    bank: str = ""  # id of the recording of which it is one crop of several; empty: it is whole, or the only one
 
     @property
     def seconds(self) -> float:
@@ -129,10 +144,28 @@ class Corpus:
     left_out: int = 0  # rows with an empty label, counted
     warnings: tuple[Problem, ...] = ()
 
+    def items(self, indices: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Recordings among some utterances: one index each, or all of a bank of crops, in the order of `indices`."""
+        found: dict[str, list[int]] = {}
+        for i in indices:
+            found.setdefault(self.utterances[i].bank or self.utterances[i].id, []).append(i)
+        return tuple(tuple(members) for members in found.values())
+
     @property
     def sha(self) -> str:
         """Hash of what is scored: ids, sound, splits, speakers and references; never a path."""
-        return sha256_of([[u.id, u.content, u.split, u.fold, u.speaker, u.reference] for u in self.utterances])
+        return sha256_of([[u.id, u.content, u.split, u.fold, u.speaker, u.reference, u.bank] for u in self.utterances])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartSize:
+    """The official size of one split, or of one fold, of a corpus. What is None is not published, and not compared."""
+
+    part: str  # "train", "dev", "test", or the name of a fold
+    utterances: int  # recordings: a bank of crops is one
+    speakers: int | None = None
+    hours: float | None = None
+    classes: tuple[tuple[str, int], ...] = ()  # recordings of each class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +194,8 @@ class Prediction:
     hypothesis: str
     speaker: str = ""
     partition: str = "all"
+    reference_units: str = ""  # what CTC was to give, symbols with spaces between, specials left out
+    hypothesis_units: str = ""  # what it gave, `|` and all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +274,7 @@ class Result:
     folder: str  # where predictions and head lie
     upstream_fingerprint: str = ""  # hash of its features on two probe waves, rounded to 1e-3
     warnings: tuple[str, ...] = ()  # what a reader of the score must know
+    decoder: Mapping[str, Any] = field(default_factory=dict)  # of the second decoding, where there was one
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready copy."""

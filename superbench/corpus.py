@@ -22,7 +22,7 @@ NAMES_SHOWN = 40  # a vocabulary up to this size is listed in an error
 LINES_TOLD = 20  # of one kind of problem; more are counted
 PLACES_TOLD = 3  # of problems in the same words
 
-Inspect = Callable[[Row], tuple[Recording | None, tuple[Problem, ...]]]
+Inspect = Callable[[Row], tuple[tuple[Recording, ...], tuple[Problem, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class _Item:
     row: Row
     recording: Recording
     reference: str
+    crop: int | None = None  # which of a bank; None: it is whole
 
     @property
     def part(self) -> str:
@@ -42,6 +43,10 @@ class _Item:
     @property
     def where(self) -> str:
         return _where(self.row)
+
+    @property
+    def id(self) -> str:
+        return self.row.id if self.crop is None else f"{self.row.id}#{self.crop:03d}"
 
 
 def check(
@@ -76,16 +81,23 @@ def check(
     with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as pool:
         inside = [(number, home) for number, home in enumerate(homes) if home is not None]
         sounds = pool.map(inspect, [rows[number] for number, _ in inside])
-        for (number, home), (recording, found) in zip(inside, sounds, strict=True):
+        for (number, home), (recordings, found) in zip(inside, sounds, strict=True):
             row, reference = rows[number], _reference(rows[number], column)
             problems += found
             if not reference.strip():
                 problems.append(Problem(kind="no-reference", where=_where(row), what=f"{column!r} is empty"))
-            elif recording is not None:
-                items.append(_Item(number=number, root=home, row=row, recording=recording, reference=reference))
+            elif row.crop is not None and row.split not in ("train", "dev"):
+                what = f"task {task.name} asks for crops of it, and only recordings of train or dev may be cropped"
+                problems.append(Problem(kind="crop", where=_where(row), what=what))
+            else:
+                crops: Sequence[int | None] = range(len(recordings)) if len(recordings) > 1 else [None]
+                items += [
+                    _Item(number=number, root=home, row=row, recording=recording, reference=reference, crop=crop)
+                    for crop, recording in zip(crops, recordings, strict=False)  # none of a row in error
+                ]
     items, merged, repeated = _merge(items)
     problems += merged
-    problems += _id_problems([row for number, row in enumerate(rows) if number not in repeated])
+    problems += _id_problems([row for number, row in enumerate(rows) if number not in repeated], items)
     problems += _audio_problems(items, official)
     problems += _speaker_problems(task, items)
     labels, references, unknown = _vocabulary(task, items, official)
@@ -178,18 +190,24 @@ def _refuse_unsound(task: TaskSpec, corpus: Corpus, found: Sequence[Partition]) 
 
 
 def limit(corpus: Corpus, per_split: int) -> Corpus:
-    """Keep at most `per_split` utterances per split (per fold, where there are folds).
+    """Keep at most `per_split` utterances (a bank of crops is one) per split (per fold, where there are folds).
 
     They are the first in the order of the SHA-256 of their ids: spread over the corpus, the same on every machine, and
     a smaller limit keeps a part of what a larger one keeps.
     """
     if per_split < 1:
         raise UsageError(f"a limit of {per_split} utterances per split leaves nothing", "give a number from 1 up")
-    parts: dict[str, list[Utterance]] = defaultdict(list)
-    for utterance in sorted(corpus.utterances, key=lambda u: hashlib.sha256(u.id.encode()).digest()):
-        parts[utterance.fold or utterance.split].append(utterance)
-    kept = [utterance for part in parts.values() for utterance in part[:per_split]]
+    parts: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    items = corpus.items(range(len(corpus.utterances)))
+    for item in sorted(items, key=lambda i: hashlib.sha256(_name(corpus.utterances[i[0]]).encode()).digest()):
+        first = corpus.utterances[item[0]]
+        parts[first.fold or first.split].append(item)
+    kept = [corpus.utterances[i] for part in parts.values() for item in part[:per_split] for i in item]
     return replace(corpus, utterances=tuple(sorted(kept, key=lambda u: u.id)))
+
+
+def _name(utterance: Utterance) -> str:
+    return utterance.bank or utterance.id
 
 
 def _indices(corpus: Corpus, parts: Collection[str]) -> tuple[int, ...]:
@@ -208,7 +226,11 @@ def _homes(rows: Sequence[Row], roots: Sequence[Path]) -> list[int | None]:
     """Which root holds the file of each row, with symbolic links followed; None where none does."""
     resolved = [root.resolve() for root in roots]
     order = sorted(range(len(roots)), key=lambda i: -len(resolved[i].parts))  # the deepest first
-    files = [Path(os.path.realpath(row.path)) for row in rows]
+    folders = {folder: Path(os.path.realpath(folder)) for folder in {row.path.parent for row in rows}}
+    files = [
+        Path(os.path.realpath(row.path)) if row.path.is_symlink() else folders[row.path.parent] / row.path.name
+        for row in rows
+    ]
     return [next((i for i in order if file.is_relative_to(resolved[i])), None) for file in files]
 
 
@@ -241,14 +263,14 @@ def _merge(items: Sequence[_Item]) -> tuple[list[_Item], list[Problem], set[int]
     for group in same.values():
         first, *rest = sorted(group, key=lambda item: (item.row.id, str(item.row.path)))
         for item in rest:
-            if item.root != first.root:
+            if item.root != first.root and item.crop is None:
                 what = f"it is the same recording as {first.where} and is used once"
                 warnings.append(Problem(kind="listed-twice", where=item.where, what=what, severity="warning"))
                 repeated.add(item.number)
     return [item for item in items if item.number not in repeated], warnings, repeated
 
 
-def _id_problems(rows: Sequence[Row]) -> Iterator[Problem]:
+def _id_problems(rows: Sequence[Row], items: Sequence[_Item]) -> Iterator[Problem]:
     first: dict[str, Row] = {}
     for row in rows:
         folded = unicodedata.normalize("NFC", row.id.casefold())
@@ -257,6 +279,10 @@ def _id_problems(rows: Sequence[Row]) -> Iterator[Problem]:
             yield Problem(kind="duplicate-id", where=_where(row), what=what)
         else:
             first[folded] = row
+    for item in items:
+        if item.crop is not None and (taken := first.get(item.id.casefold())):
+            what = f"the id is that of a crop of {item.where}: give another 'id'"
+            yield Problem(kind="duplicate-id", where=_where(taken), what=what)
 
 
 def _audio_problems(items: Sequence[_Item], official: bool) -> Iterator[Problem]:
@@ -265,6 +291,8 @@ def _audio_problems(items: Sequence[_Item], official: bool) -> Iterator[Problem]
         same[item.recording.content].append(item)
     for first, *rest in same.values():
         for item in rest:
+            if item.number == first.number:
+                continue  # two crops of one recording that fell on one place
             differs = item.part != first.part or item.reference != first.reference
             yield Problem(
                 kind="duplicate-audio",
@@ -281,7 +309,7 @@ def _speaker_problems(task: TaskSpec, items: Sequence[_Item]) -> Iterator[Proble
         return
     parts: dict[str, Counter[str]] = defaultdict(Counter)
     for item in items:
-        parts[item.row.speaker][item.part] += 1
+        parts[item.row.speaker][item.part] += item.crop in (None, 0)
     unnamed = parts.pop("", Counter()).total()
     if unnamed:
         what = f"{unnamed} rows name no speaker, so that it cannot be told whether train and test share one"
@@ -321,7 +349,7 @@ def _vocabulary(
 def _utterance(item: _Item, reference: str) -> Utterance:
     row, recording = item.row, item.recording
     return Utterance(
-        id=row.id,
+        id=item.id,
         path=recording.path,
         start=recording.start,
         stop=recording.stop,
@@ -334,4 +362,6 @@ def _utterance(item: _Item, reference: str) -> Utterance:
         speaker=row.speaker,
         labels=row.labels,
         reference=reference,
+        gain_db=recording.gain_db,
+        bank="" if item.crop is None else row.id,
     )

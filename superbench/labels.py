@@ -86,5 +86,12 @@ class TokenLabels:
         return tuple(self._index[t] for t in tokens)
 
     def decode(self, indices: Sequence[int]) -> str:
+        return self.join(self._heard(indices))
+
+    def units(self, indices: Sequence[int]) -> str:
+        """Symbols with spaces between, as they came, without the silent ones: what a unit error rate compares."""
+        return " ".join(self._heard(indices))
+
+    def _heard(self, indices: Sequence[int]) -> list[str]:
         silent = set(self.silent)
-        return self.join([self.names[i] for i in indices if self.names[i] not in silent])
+        return [self.names[i] for i in indices if self.names[i] not in silent]

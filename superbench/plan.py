@@ -11,6 +11,11 @@ from superbench.contracts import Corpus, sha256_of
 from superbench.errors import ContractError, UsageError, did_you_mean
 from superbench.metrics import METRICS
 from superbench.plugin import TaskProtocol, TaskSpec
+from superbench.registry import Registered
+from superbench.vetting import vet
+
+LABEL = "superb"  # family of the protocols whose untouched runs earn it
+OURS = "superbench"  # the distribution whose tasks and heads are SUPERB's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +29,9 @@ class RunRequest:
     data_root: str = ""  # what paths in CSV manifests are relative to; empty: each manifest's folder
     label_column: str = ""
     resample: bool = False
-    lexicon: tuple[str, ...] = ()
+    lexicon: tuple[str, ...] = ()  # PATH for the tasks that take one, or TASK=PATH for one task
+    lm: str = ""  # n-gram language model for ASR's second decoding
+    meta: str = ""  # folder of ER's lists of turns
     lr: tuple[float, ...] = ()
     seeds: tuple[int, ...] = (0,)
     steps: int | None = None
@@ -56,6 +63,17 @@ class RunRequest:
         if wrong:
             raise UsageError("; ".join(wrong), "see `superbench run --help`")
 
+    def task_options(self, spec: TaskSpec) -> dict[str, Any]:
+        """What of this request fills the task's own options."""
+        given = {"lexicon": self._lexicons(spec.name), "lm": self.lm, "meta": self.meta}
+        known = getattr(spec.options, "__dataclass_fields__", {})
+        return {name: value for name, value in given.items() if value and name in known}
+
+    def _lexicons(self, task: str) -> tuple[str, ...]:
+        """The lexicons of one task: its own (TASK=PATH), else those given for all."""
+        own = tuple(x.partition("=")[2] for x in self.lexicon if _names_task(x) and x.startswith(f"{task}="))
+        return own or tuple(x for x in self.lexicon if not _names_task(x))
+
     def _counts(self) -> dict[str, int | None]:
         return {"steps": self.steps, "eval_every": self.eval_every, "limit": self.limit}
 
@@ -66,8 +84,8 @@ class RunRequest:
 
     @property
     def named_tasks(self) -> tuple[str, ...]:
-        """Tasks that corpora and manifests are given for by name."""
-        return tuple(c.partition("=")[0] for c in (*self.corpus, *self.data) if _names_task(c))
+        """Tasks that corpora, manifests and lexicons are given for by name."""
+        return tuple(c.partition("=")[0] for c in (*self.corpus, *self.data, *self.lexicon) if _names_task(c))
 
     def manifests(self, task: str) -> tuple[str, ...]:
         """The CSV manifests of one task: its own (TASK=CSV), else those given for all."""
@@ -101,6 +119,7 @@ class RunPlan:
     division: str  # hash of who is in train, dev and test
     scorer: str  # hash of the metrics' source and the version of jiwer
     code: str  # hash of the source of head, task, training, decoding and scoring
+    decoder: str  # hash of the second decoder's constants and files; empty: greedy alone
     departures: tuple[str, ...]  # why this is not SUPERB's own protocol
 
     @property
@@ -142,9 +161,14 @@ def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
     own = spec.protocol
     wrong = [f"metric {m!r}: {did_you_mean(m, METRICS)}" for m in own.metrics if m not in METRICS]
     wrong += [] if own.metrics else ["no metric"]
-    wrong += [] if own.optimizer == "adam" else [f"optimizer {own.optimizer!r}: there is 'adam'"]
-    known = get_args(get_type_hints(TaskProtocol)["objective"])
-    wrong += [] if own.objective in known else [f"objective {own.objective!r}: {did_you_mean(own.objective, known)}"]
+    kinds = get_type_hints(TaskProtocol)
+    for name in ("objective", "sampling", "dev_sampling", "optimizer", "schedule", "selection"):
+        given, known = getattr(own, name), get_args(kinds[name])
+        wrong += [] if given in known else [f"{name} {given!r}: {did_you_mean(given, known)}"]
+    if own.objective == "ctc" and "balanced" in (own.sampling, own.dev_sampling):
+        wrong.append("balanced sampling is of classes, and CTC has none")
+    if own.objective != "ctc" and own.augment is not None:
+        wrong.append("augment masks frames, and only CTC trains on frames")
     counts = {n: getattr(own, n) for n in ("steps", "batch", "accumulate", "eval_every", "sample_rate")}
     wrong += [f"{name} is {value}: at least 1" for name, value in counts.items() if value < 1]
     wrong += [] if own.lr_grid and all(0 < lr < float("inf") for lr in own.lr_grid) else [f"lr_grid {own.lr_grid}"]
@@ -158,10 +182,10 @@ def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
 
 
 def departures(
-    spec: TaskSpec, protocol: TaskProtocol, head: str, request: RunRequest, corpus: Corpus
+    task: Registered[TaskSpec], request: RunRequest, corpus: Corpus, *, protocol: TaskProtocol, head: str, options: Any
 ) -> tuple[str, ...]:
     """Each reason why a row is `custom`, in words; none makes it `superb`."""
-    own = spec.protocol
+    spec, own = task.spec, task.spec.protocol
     changed: Mapping[str, tuple[Any, Any]] = {
         "steps": (own.steps, protocol.steps),
         "evaluation interval": (own.eval_every, protocol.eval_every),
@@ -171,15 +195,15 @@ def departures(
     reasons = [
         f"{what}: {given} in place of {official}" for what, (official, given) in changed.items() if official != given
     ]
-    if corpus.official:
-        reasons.append("corpus not vetted against the official counts (this version has no such check)")
-    else:
+    if own.family != LABEL or task.provenance.distribution != OURS:
+        reasons.append(f"task {spec.name} of {task.provenance} is none of SUPERB's")
+    if not corpus.official:
         reasons.append("data: CSV manifests in place of the official corpus")
-    reasons += [f"not there yet: {missing}" for missing in spec.unfinished]
+    elif (vetting := vet(corpus, own)).verdict != "complete":
+        reasons.append(f"official corpus {vetting}")
+    reasons += spec.deviations(options) if spec.deviations is not None and corpus.official else ()
     if request.label_column:
         reasons.append(f"labels from the column {request.label_column!r}")
-    if request.lexicon:
-        reasons.append("pronunciations from the given lexicons, which this version does not compare with SUPERB's")
     if request.limit is not None:
         reasons.append(f"limited to {request.limit} utterances per split")
     if request.layers is not None:

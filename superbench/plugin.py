@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
 
-from superbench.contracts import Corpus, Layers, Partition, Result, Row, Settings
+from superbench.contracts import Corpus, Crop, Layers, Partition, PartSize, Result, Row, Settings
 
 if TYPE_CHECKING:
     import click
@@ -29,13 +29,18 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 __all__ = [
     "CommandSpec",
+    "Crop",
+    "Decoder",
+    "Departure",
     "DownstreamSpec",
     "Head",
     "Layers",
     "NoOptions",
+    "PartSize",
     "RecipeSpec",
     "Row",
     "Settings",
+    "SpecAugment",
     "TaskProtocol",
     "TaskSpec",
     "Upstream",
@@ -115,10 +120,53 @@ class DownstreamSpec:
     options: type = NoOptions
 
 
+Sampling = Literal["shuffled", "balanced", "length_buckets", "label_windows"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecAugment:
+    """Augmentation of the weighted sum in training (Park et al. 2019): one time warp, then masks of zeros.
+
+    Widths of masks are drawn from 0 to one below the number given, places so that a mask ends within the batch.
+    """
+
+    time_warp: int  # frames by which a point of each utterance moves at most; shorter than twice that: not warped
+    frequency_masks: int  # per utterance
+    frequency_width: int  # features, exclusive
+    time_masks: int  # per utterance
+    time_width: int  # frames, exclusive
+
+
+@dataclass(frozen=True, kw_only=True)
+class Departure:
+    """One thing a task does otherwise than the protocol it follows, on purpose."""
+
+    what: str
+    why: str
+    effect: str  # on the score: measured or worked out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """A second way to read what a CTC head says of the test set, beside the greedy one."""
+
+    name: str  # "lm": its scores are `wer_lm`, ...
+    decode: Callable[[torch.Tensor], str]  # log probabilities [T, C], float32 on the CPU, to text
+    sha: str  # hash of its constants and files
+    constants: Any  # a frozen dataclass, kept with the result
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskProtocol:
-    """Every constant of a task, in one object; its hash goes into every result."""
+    """Every constant of a task, in one object; its hash goes into every result.
 
+    A task with constants of its own (its classes, its splits) subclasses it. How `sampling` draws an effective batch
+    of `accumulate` batches is said in `superbench.sampling`.
+    """
+
+    family: str = ""  # "superb": whose protocol it is, and the label that a run without deviation earns
+    source: str = ""  # where its constants stand
     head: str  # "blstm" or "frame_linear:projector=256"
     objective: Literal["cross_entropy", "ctc"]
     metrics: tuple[str, ...]  # names in `superbench.metrics`, the headline (and selection metric on dev) first
@@ -128,8 +176,16 @@ class TaskProtocol:
     eval_every: int  # steps between evaluations on dev
     clip: float  # gradient norm
     lr_grid: tuple[float, ...]
-    optimizer: str = "adam"
+    optimizer: Literal["adam"] = "adam"
+    schedule: Literal["none"] = "none"  # of the learning rate
+    selection: Literal["first best on dev"] = "first best on dev"  # of steps; of equal learning rates the smallest
     sample_rate: int = 16000  # Hz
+    gain_db: float = 0.0  # by which every recording is turned up (or down)
+    sampling: Sampling = "shuffled"
+    halve_above: float | None = None  # seconds: a batch whose first recording is longer keeps its first half
+    dev_sampling: Literal["all", "balanced"] = "all"  # balanced: as many draws as recordings, by a fixed seed
+    augment: SpecAugment | None = None
+    sizes: tuple[PartSize, ...] = ()  # of the official corpus
 
 
 def _as_they_are(rows: Sequence[Row], options: Any) -> Sequence[Row]:
@@ -150,10 +206,11 @@ class TaskSpec:
     complete: Callable[[Sequence[Row], Any], Sequence[Row]] = _as_they_are  # adds labels (phones by lexicon)
     partitions: Callable[[Corpus], tuple[Partition, ...]] | None = None  # None: by `fold`, else by `split`
     speakers: Literal["disjoint", "any"] = "any"  # must no speaker of test be in train?
-    options: type = NoOptions
+    options: type = NoOptions  # of these, `run` fills `lexicon`, `lm` and `meta`
+    decoder: Callable[[Any, Labels], Decoder | None] | None = None  # (options, vocabulary); None: greedy alone
+    deviations: Callable[[Any], Sequence[str]] | None = None  # what of its options makes a run `custom`, in words
     summary: str = ""
-    departures: tuple[str, ...] = ()  # from the published protocol, on purpose, each with its reason
-    unfinished: tuple[str, ...] = ()  # constants of the published protocol that are not followed yet
+    departures: tuple[Departure, ...] = ()  # from the published protocol, on purpose
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,14 @@
 """Stage 3: fit one head on frozen features, exactly as the protocol says, and pick its best step on dev.
 
 Everything random derives from (seed, step): a run killed anywhere and resumed gives the bytes of one never killed.
-Shapes: pooled features x_BLD; frames x_BLTD with lengths_B. An effective batch is `accumulate` micro-batches.
+Shapes: pooled features x_BLD; frames x_BLTD with lengths_B. An effective batch is what one step of the optimiser sees.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
+import itertools
 import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from superbench import augmentation as augmenting
 from superbench.errors import IntegrityError
 from superbench.plugin import TaskProtocol
 from superbench.progress import Bar
+from superbench.sampling import Batches, derived_seed
 from superbench.writing import write_whole
 
 EVALUATED = 16  # utterances at a time, sorted by length
@@ -42,23 +44,15 @@ class Examples(Protocol):
         ...
 
 
-def derived_seed(*parts: int | str) -> int:
-    """A 63-bit seed that is a function of its parts and of nothing else."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """A part of an effective batch: as much as goes through the head at a time."""
 
-
-def _permutation(seed: int, epoch: int, size: int) -> Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(derived_seed(seed, "epoch", epoch)))
-
-
-def batch_of(seed: int, step: int, train: Sequence[int], size: int) -> list[int]:
-    """Utterances of one effective batch: the endless row of shuffled epochs, cut into pieces of `size`.
-
-    A function of (seed, step): no state to save, every learning rate sees the same order, no last batch is short.
-    """
-    n, first = len(train), step * size
-    epochs = {e: _permutation(seed, e, n) for e in range(first // n, (first + size - 1) // n + 1)}
-    return [train[int(epochs[i // n][i % n])] for i in range(first, first + size)]
+    x: Tensor  # x_BLD or x_BLTD, on the device
+    lengths: Tensor | None  # lengths_B, on the CPU; None where pooled
+    targets: list[tuple[int, ...]]
+    weight: float  # of its mean loss in the loss of the step
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None  # what happens to the weighted sum, in training
 
 
 def loss_of(
@@ -86,22 +80,23 @@ def loss_of(
 def train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    micro_batches: Sequence[tuple[Tensor, Tensor | None, list[tuple[int, ...]]]],
+    micro_batches: Sequence[MicroBatch],
     *,
     objective: str,
     blank: int,
     clip: float,
 ) -> tuple[list[float], float]:
-    """One optimiser step: losses over `accumulate` micro-batches, one clipped gradient, one update.
+    """One optimiser step: the weighted losses of all micro-batches, one clipped gradient, one update.
 
-    Returns the losses (before division) and the gradient norm before clipping. A gradient that is not finite is not
-    applied; the step counts all the same (s3prl ec8064b, downstream/runner.py).
+    Returns the losses (before they are weighted) and the gradient norm before clipping. A gradient that is not finite
+    is not applied; the step counts all the same (s3prl ec8064b, downstream/runner.py).
     """
     losses = []
     optimizer.zero_grad(set_to_none=True)
-    for x, lengths, targets in micro_batches:
-        loss = loss_of(objective, blank, model(x, lengths), lengths, targets)
-        (loss / len(micro_batches)).backward()  # type: ignore[no-untyped-call]
+    for micro in micro_batches:
+        logits = model(micro.x, micro.lengths, micro.augment) if micro.augment else model(micro.x, micro.lengths)
+        loss = loss_of(objective, blank, logits, micro.lengths, micro.targets)
+        (loss * micro.weight).backward()  # type: ignore[no-untyped-call]
         losses.append(float(loss.detach()))
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), clip))
     if math.isfinite(norm):
@@ -131,6 +126,15 @@ def predict(
     return found
 
 
+@torch.inference_mode()
+def log_probabilities(model: nn.Module, examples: Examples, index: int) -> Tensor:
+    """What a CTC head says of one utterance alone: [T, C], float32, on the CPU."""
+    model.eval()
+    x, lengths = examples.batch([index])
+    said: Tensor = model(x, lengths)[0, : examples.lengths[index]].log_softmax(dim=-1).float().cpu()
+    return said
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A trained head: the weights of its best step on dev, and how it got there."""
@@ -156,9 +160,9 @@ class Trial:
     direction: str  # of the selection metric: "min" or "max"
     device: str
     threads: int | None  # of the CPU; None: as torch has it
-    micro_batch: int  # utterances at a time; all of a step's are alike in number, so that their split changes nothing
-    train: tuple[int, ...]
-    dev: tuple[int, ...]
+    micro_batch: int  # utterances at a time; weighted, so that their split changes nothing
+    batches: Batches  # what each step trains on
+    dev: tuple[int, ...]  # distinct utterances that `evaluate` wants predictions of
 
 
 @contextlib.contextmanager
@@ -256,18 +260,58 @@ def _advance(
     protocol = trial.protocol
     model.train()
     for step in _until_evaluation(state["step"], protocol):
-        torch.manual_seed(derived_seed(trial.seed, "step", step))
-        order = batch_of(trial.seed, step, trial.train, protocol.batch * protocol.accumulate)
-        order.sort(key=lambda i: examples.lengths[i])
-        chunks = [order[i : i + trial.micro_batch] for i in range(0, len(order), trial.micro_batch)]
-        micro = [(*examples.batch(c), [examples.targets[i] for i in c]) for c in chunks]
+        _reseed(derived_seed(trial.seed, "step", step), trial.device)
+        micro = micro_batches(trial, examples, step)
         losses, norm = train_step(
             model, optimizer, micro, objective=protocol.objective, blank=trial.blank, clip=protocol.clip
         )
         state["step"] = step + 1
-        state["losses"].append(sum(losses) / len(losses))
+        state["losses"].append(sum(m.weight * loss for m, loss in zip(micro, losses, strict=True)))
         state["nan_steps"] += not math.isfinite(norm)
         bar.advance(1, f"lr {trial.lr:g}, seed {trial.seed}, loss {state['losses'][-1]:.3f}")
+
+
+def _reseed(seed: int, device: str) -> None:
+    """What `torch.manual_seed` does for one device, at a hundredth of its cost: it formats a stack trace each time."""
+    torch.default_generator.manual_seed(seed)
+    if torch.device(device).type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def micro_batches(trial: Trial, examples: Examples, step: int) -> list[MicroBatch]:
+    """The effective batch of a step in parts of at most `micro_batch` utterances.
+
+    Each of its batches counts the same, and within one each utterance, whatever the parts: where all batches are alike
+    in number they are cut together, so that parts hold utterances of like length. What augments them is drawn for the
+    whole effective batch.
+    """
+    batches = trial.batches(step)
+    wholes = [list(itertools.chain(*batches))] if len({len(b) for b in batches}) == 1 else batches
+    for whole in wholes:
+        whole.sort(key=lambda i: examples.lengths[i])
+    constants, everyone = trial.protocol.augment, list(itertools.chain(*wholes))
+    micro: list[MicroBatch] = []
+    augmentation = None
+    done = 0
+    for whole in wholes:
+        for first in range(0, len(whole), trial.micro_batch):
+            chunk = whole[first : first + trial.micro_batch]
+            x, lengths = examples.batch(chunk)
+            if constants and augmentation is None:
+                frames = [examples.lengths[i] for i in everyone]
+                seed = derived_seed(trial.seed, "augment", step)
+                augmentation = augmenting.draw(constants, frames, x.shape[-1], seed)
+            micro.append(
+                MicroBatch(
+                    x=x,
+                    lengths=lengths,
+                    targets=[examples.targets[i] for i in chunk],
+                    weight=len(chunk) / len(whole) / len(wholes),
+                    augment=augmentation[done : done + len(chunk)] if augmentation else None,
+                )
+            )
+            done += len(chunk)
+    return micro
 
 
 def _until_evaluation(step: int, protocol: TaskProtocol) -> Iterator[int]:

@@ -24,7 +24,7 @@ MAY_RUN_THE_PIPELINE = (CORE, f"{CORE}.api", f"{CORE}.cli", PIPELINE)
 LIGHT_ROOMS = ("errors", "contracts", "plugin", "labels", "discovery", "registry", "options", "strict_yaml", "cli")
 HEAVY = {
     *("torch", "torchaudio", "transformers", "pandas", "numpy", "scipy", "sklearn", "sqlalchemy", "alembic"),
-    *("pydantic", "soundfile", "soxr", "matplotlib"),
+    *("pydantic", "soundfile", "soxr", "matplotlib", "flashlight"),
 }
 MAY_WAIT = HEAVY | {"jiwer", "safetensors", "rich", "espeakng_loader", "platformdirs", "huggingface_hub"}
 MAY_WAIT |= {"multiprocessing", "concurrent", "asyncio", "sqlite3", "http", "urllib", "xml", "ssl"}  # heavy stdlib
@@ -322,6 +322,7 @@ BROKEN = [
     (light_rooms_stay_light, "superbench.cli.main", "def f(x=__import__('torch')): ..."),
     (light_rooms_stay_light, "superbench.cli.main", "from superbench.pipeline import run"),
     (light_rooms_stay_light, "superbench_tasks.asr", "import sqlalchemy"),
+    (light_rooms_stay_light, "superbench_tasks.asr", "import importlib\nimportlib.import_module('flashlight.lib')"),
     (light_rooms_stay_light, "superbench_upstreams.", "from superbench.features import store"),
     (light_rooms_stay_light, "superbench.cli.", "import sklearn"),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from superbench.errors import DataError, UsageError
 from superbench.options import build_options
 from superbench.plan import RunRequest
 from superbench.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from superbench.vetting import Vetting
 
 
 @click.group()
@@ -27,6 +30,7 @@ def corpus() -> None:
 @click.option("--label-column", default="", metavar="NAME", help="Column of the labels; rows empty there are left out.")
 @click.option("--resample", is_flag=True, help="Allow recordings of other rates.")
 @click.option("--lexicon", multiple=True, metavar="PATH", help="Pronunciations for PR (CMUdict or LibriSpeech format).")
+@click.option("--meta", default="", metavar="DIR", help="ER: folder of lists that divide the sessions, as s3prl's.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
 @click.argument("root", required=False)
 @pass_session
@@ -45,12 +49,14 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
     spec = session.registry.task(task).spec
     from superbench.corpus import partitions, told
     from superbench.pipeline.opening import open_corpus
+    from superbench.vetting import vet
 
     checked = open_corpus(spec, request)
     errors = [p for p in checked.problems if p.severity == "error"]
     warnings = [p for p in checked.problems if p.severity == "warning"]
     found = checked.corpus
     parts = partitions(spec, found) if found else ()
+    vetting = vet(found, spec.protocol) if found else None
     splits = [(p.name, len(p.train), len(p.dev), len(p.test)) for p in parts]
     if as_json:
         echo_json(
@@ -65,6 +71,7 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
                 "classes": list(checked.labels.names) if checked.labels else None,
                 "partitions": [dict(zip(("name", "train", "dev", "test"), s, strict=True)) for s in splits],
                 "sha": found.sha if found else None,
+                "vetting": asdict(vetting) if vetting else None,
             }
         )
     else:
@@ -72,15 +79,40 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
             click.echo(line)
         if found is not None and checked.labels is not None:
             hours = sum(u.seconds for u in found.utterances) / 3600
+            recordings = len(found.items(range(len(found.utterances))))
+            crops = f"{len(found.utterances)} with their crops, " if recordings < len(found.utterances) else ""
             click.echo(
-                f"{task}: {len(found.utterances)} utterances, {hours:.3f} h, "
+                f"{task}: {recordings} utterances, {crops}{hours:.3f} h, "
                 f"{len({u.speaker for u in found.utterances if u.speaker})} speakers, "
                 f"{checked.labels.size} labels, {found.left_out} rows left out, hash {found.sha[:12]}"
             )
             rows = [tuple(str(x) for x in s) for s in splits]
             echo_table("partitions", ("name", "train", "dev", "test"), rows)
+            if vetting is not None and vetting.verdict != "unknown":
+                _show_vetting(vetting)
     if errors:
         raise DataError(
             f"{len(errors)} errors and {len(warnings)} warnings in {checked.utterances} rows of task {task}",
             "mend them all; a run refuses this corpus; --json lists each of them",
         )
+
+
+def _show_vetting(vetting: Vetting) -> None:
+    """Each part beside its official size, and what follows from the comparison."""
+    rows = [
+        (
+            f.part,
+            f"{f.utterances} of {f.official.utterances}",
+            str(f.speakers) if f.official.speakers is None else f"{f.speakers} of {f.official.speakers}",
+            f"{f.hours:.2f}" if f.official.hours is None else f"{f.hours:.2f} of {f.official.hours:g}",
+            "; ".join(f.differences) or "as published",
+        )
+        for f in vetting.findings
+    ]
+    echo_table("official sizes", ("part", "recordings", "speakers", "hours", "finding"), rows)
+    meaning = {
+        "complete": "the sizes are the official ones",
+        "partial": "a part of the official corpus: rows of it are custom",
+        "wrong": "not the official corpus, though laid out like it: rows of it are custom",
+    }
+    click.echo(f"{vetting.verdict}: {meaning[vetting.verdict]}")

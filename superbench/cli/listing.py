@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,7 @@ def show(session: Session, /, *, name: str, as_json: bool) -> None:
             facts["folders"] = list(entry.spec.folders)
             facts["speakers"] = entry.spec.speakers
             facts["protocol"] = asdict(entry.spec.protocol)
-            facts["departures"] = list(entry.spec.departures)
-            facts["unfinished"] = list(entry.spec.unfinished)
+            facts["departures"] = [asdict(d) for d in entry.spec.departures]
         if kind == "downstream":
             facts["reads"], facts["gives"] = entry.spec.reads, entry.spec.gives
         if as_json:
@@ -89,13 +89,32 @@ def show(session: Session, /, *, name: str, as_json: bool) -> None:
             if fact in facts:
                 click.echo(f"{fact}: {facts[fact]}")
         if "protocol" in facts:
-            echo_table("protocol", ("constant", "value"), [(k, str(v)) for k, v in facts["protocol"].items()])
-        for what in ("departures", "unfinished"):
-            for reason in facts.get(what, ()):
-                click.echo(f"{'departs on purpose' if what == 'departures' else 'not there yet'}: {reason}")
+            echo_table("protocol", ("constant", "value"), list(_constants(facts["protocol"])))
+        for departure in facts.get("departures", ()):
+            click.echo(f"departs on purpose: {departure['what']}")
+            click.echo(f"  why: {departure['why']}\n  effect: {departure['effect']}")
         if facts["options"]:
             rows = [(o["name"], o["type"], o["default"]) for o in facts["options"]]
             echo_table(f"options of {name}", ("option", "type", "default"), rows)
+
+
+def _constants(protocol: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every constant of a protocol on a line of its own, those of a part of it under its name."""
+    for name, value in protocol.items():
+        if isinstance(value, dict):
+            yield from _constants(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            for item in value:
+                facts = {k: v for k, v in item.items() if v}
+                yield f"{prefix}{name}", ", ".join(f"{k} {_written(v)}" for k, v in facts.items())
+        else:
+            yield f"{prefix}{name}", _written(value)
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(_written(v) if not isinstance(v, list | tuple) else "=".join(map(str, v)) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @click.command()
@@ -135,7 +154,7 @@ def doctor(session: Session, /, *, as_json: bool) -> int:
     checks: list[tuple[str, bool, str]] = [(name, True, version) for name, version in sorted(facts["versions"].items())]
     checks.append(("torchaudio library", True, "native" if native else "pure Python (enough for all we use)"))
     checks.append(("device", True, f"{facts['device']} ({facts['device_name']}), {facts['threads']} threads"))
-    extras = {"huggingface upstream": "transformers", "corpus synthesize": "espeakng_loader"}
+    extras = {"huggingface upstream": "transformers", "corpus synthesize": "espeakng_loader", "asr --lm": "flashlight"}
     for what, module in extras.items():
         there = _importable(module)
         checks.append((what, True, "ready" if there else f"{module} is not installed"))

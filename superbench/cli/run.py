@@ -33,8 +33,13 @@ OPTIONS = (
     ),
     click.option("--resample", is_flag=True, help="Allow recordings of other rates."),
     click.option(
-        "--lexicon", multiple=True, metavar="PATH", help="Pronunciations for PR (CMUdict or LibriSpeech format)."
+        "--lexicon",
+        multiple=True,
+        metavar="PATH|TASK=PATH",
+        help="PR: pronunciations (CMUdict or LibriSpeech format). ASR with --lm: spellings (HI H I |).",
     ),
+    click.option("--lm", default="", metavar="PATH", help="ASR: decode with this n-gram model (ARPA, KenLM) as well."),
+    click.option("--meta", default="", metavar="DIR", help="ER: folder of lists that divide the sessions, as s3prl's."),
     click.option("--lr", multiple=True, metavar="LR[,LR...]", help="Learning-rate grid in place of the protocol's."),
     click.option("--seeds", multiple=True, metavar="N[,N...]|A..B", help="Seeds; one row each.  [0]"),
     click.option("--steps", type=int, metavar="N", help="Optimiser steps in place of the protocol's."),

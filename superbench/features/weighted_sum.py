@@ -6,6 +6,8 @@ start, so that training begins at the plain mean of the layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -29,8 +31,12 @@ class Probe(nn.Module):
         self.featurizer = WeightedSum(layers)
         self.head = head
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> Tensor:
         summed = self.featurizer(x)
+        if augment is not None and lengths is not None:
+            summed = augment(summed, lengths)
         logits: Tensor = self.head(summed) if lengths is None else self.head(summed, lengths)
         return logits
 

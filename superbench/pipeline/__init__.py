@@ -15,6 +15,7 @@ from superbench.errors import SuperbenchError
 from superbench.features.examples import StoredExamples
 from superbench.features.passes import ensure
 from superbench.features.store import FeatureStore, store_folder
+from superbench.labels import TokenLabels
 from superbench.metrics import DIRECTIONS
 from superbench.pipeline.outcome import Found, make_result
 from superbench.pipeline.prepared import Prepared
@@ -22,6 +23,7 @@ from superbench.pipeline.search import Search, run_search
 from superbench.progress import Progress, duration
 from superbench.registry import Registry
 from superbench.results import read_result, write_result
+from superbench.sampling import sampler
 from superbench.writing import write_whole
 
 CONSTANT = 1e-5  # pooled features that vary less than this between utterances are the same for every one
@@ -104,6 +106,8 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
     utterances, labels, protocol = prepared.corpus.utterances, prepared.labels, prepared.plan.protocol
     metric = protocol.metrics[0]
 
+    units = labels.units if isinstance(labels, TokenLabels) else lambda _: ""
+
     def describe(index: int, hypothesis: tuple[int, ...], partition: str) -> Prediction:
         utterance = utterances[index]
         return Prediction(
@@ -112,6 +116,8 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
             hypothesis=labels.decode(hypothesis),
             speaker=utterance.speaker,
             partition=partition,
+            reference_units=units(examples.targets[index]),
+            hypothesis_units=units(hypothesis),
         )
 
     return Search(
@@ -122,6 +128,8 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
         build=prepared.build,
         examples=examples,
         describe=describe,
+        batches=lambda partition, seed: sampler(protocol, prepared.pool(partition.train), seed),
+        selection=prepared.selection,
         dev_score=lambda predictions: scoring.score(predictions, (metric,))[0].value,
         direction=DIRECTIONS[metric],
         device=prepared.plan.device,

@@ -11,7 +11,7 @@ from superbench.contracts import Settings
 from superbench.features.extraction import PROBE_SAMPLES, extract, probe_waves
 from superbench.features.store import FeatureStore, store_folder
 from superbench.pipeline.prepared import Prepared
-from superbench.training import cpu_threads, train_step
+from superbench.training import MicroBatch, cpu_threads, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,13 @@ def _step_seconds(prepared: Prepared) -> float:
         x = torch.zeros([batch, prepared.layers, *time_axis, prepared.width], device=plan.device)
     lengths = torch.full((batch,), frames) if plan.form == "frames" else None
     targets = [prepared.labels.encode(u.reference) for u in prepared.corpus.utterances[:batch]]
-    micro = (x[: len(targets)], lengths[: len(targets)] if lengths is not None else None, targets)
+    parts = plan.protocol.batch * plan.protocol.accumulate // batch
+    micro = MicroBatch(
+        x=x[: len(targets)],
+        lengths=lengths[: len(targets)] if lengths is not None else None,
+        targets=targets,
+        weight=1 / parts,
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     seconds = []
     for _ in range(2):
@@ -79,7 +85,7 @@ def _step_seconds(prepared: Prepared) -> float:
             train_step(
                 model,
                 optimizer,
-                [micro] * (plan.protocol.batch * plan.protocol.accumulate // batch),
+                [micro] * parts,
                 objective=plan.protocol.objective,
                 blank=getattr(prepared.labels, "blank", 0),
                 clip=plan.protocol.clip,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,19 +62,21 @@ class CheckedCorpus:
     problems: tuple[Problem, ...]
     column: str
     utterances: int  # rows read
+    options: Any  # of the task, filled from the request
 
 
 def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
     """Read a corpus by one of its two doors and check all of it; nothing is left out in silence."""
-    given = {"lexicon": request.lexicon} if request.lexicon and "lexicon" in _fields(spec.options) else {}
+    given = request.task_options(spec)
     options = build_options(spec.options, given, who=f"task {spec.name}")
     column = request.label_column or spec.column
     left_out = 0
-    if given and request.label_column:
+    spelled = "lexicon" in given and spec.column != "text"  # references come from its words
+    if spelled and request.label_column:
         raise UsageError("--lexicon looks the labels up, --label-column names a column of them", "give one of the two")
     manifests = request.manifests(spec.name)
     if manifests:
-        known = "text" if given else column  # what the task completes from it needs no column of its own
+        known = "text" if spelled else column  # what the task completes from it needs no column of its own
         manifest = read_manifests(
             [Path(p) for p in manifests],
             column=known,
@@ -92,12 +96,19 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
         replace(spec, labels=_guarded_labels(spec)),
         rows,
         column=column,
-        inspect=lambda row: audio.inspect(row, rate=spec.protocol.sample_rate, resample=request.resample),
+        inspect=functools.partial(
+            audio.inspect,
+            rate=spec.protocol.sample_rate,
+            resample=request.resample,
+            gain_db=spec.protocol.gain_db,
+        ),
         roots=roots,
         official=not manifests,
         left_out=left_out,
     )
-    return CheckedCorpus(corpus=corpus, labels=labels, problems=problems, column=column, utterances=len(rows))
+    return CheckedCorpus(
+        corpus=corpus, labels=labels, problems=problems, column=column, utterances=len(rows), options=options
+    )
 
 
 def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
@@ -106,10 +117,6 @@ def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
             return spec.labels(references, official)
 
     return labels
-
-
-def _fields(options: type) -> set[str]:
-    return set(getattr(options, "__dataclass_fields__", {}))
 
 
 def _official_root(spec: TaskSpec, request: RunRequest) -> Path:

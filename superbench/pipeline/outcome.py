@@ -5,19 +5,32 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
 from superbench import scoring
-from superbench.contracts import Candidate, FeatureCount, Prediction, Result, Utterance, canonical_json, sha256_of
+from superbench.contracts import (
+    Candidate,
+    FeatureCount,
+    Prediction,
+    Result,
+    Score,
+    Utterance,
+    canonical_json,
+    sha256_of,
+)
 from superbench.environment import environment
+from superbench.features.extraction import plugin_guard
 from superbench.features.weighted_sum import layer_weights, norm_corrected
+from superbench.labels import TokenLabels
 from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Chosen, Search
 from superbench.results import SCHEMA, write_predictions
+from superbench.training import cpu_threads, log_probabilities
+from superbench.vetting import vet
 from superbench.writing import write_whole
 
 NORM_SAMPLE = 64  # utterances of the training set over which layer norms are averaged
@@ -44,7 +57,7 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
     write_predictions(folder / "predictions.jsonl", test)
     write_predictions(folder / "predictions.dev.jsonl", dev)
     write_whole(folder / "head.safetensors", _head_bytes(prepared, mine))
-    scores = scoring.score_partitions(test, metrics)
+    scores = (*scoring.score_partitions(test, metrics), *_decoded_scores(prepared, search, mine, folder))
     weights = {c.partition.name: layer_weights(c.model) for c in mine}
     norms = {c.partition.name: search.examples.layer_norms(_spread(prepared, c.partition.train)) for c in mine}
     lrs = {c.fitted.lr for c in mine}
@@ -66,7 +79,7 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
         layers="all" if plan.layers is None else str(plan.layers),
         head=plan.head,
         scores=scores,
-        dev_scores=scoring.score_partitions(dev, metrics),
+        dev_scores=scoring.score_partitions(_as_selected(prepared, mine, dev), metrics),
         train_scores=scoring.score_partitions(train, metrics) if train else (),
         fold_scores=scoring.by_partition(test, metrics[0]),
         candidates=tuple(c for c in found.candidates if c.seed == seed),
@@ -79,8 +92,14 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
         timings={**found.timings, "score": time.monotonic() - begun},
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         folder=str(folder),
-        warnings=found.warnings,
+        warnings=(*found.warnings, *(prepared.decoder.warnings if prepared.decoder else ())),
+        decoder=_decoder_facts(prepared),
     )
+
+
+def _decoder_facts(prepared: Prepared) -> dict[str, Any]:
+    decoder = prepared.decoder
+    return {"name": decoder.name, "sha": decoder.sha, **asdict(decoder.constants)} if decoder else {}
 
 
 def _spread(prepared: Prepared, train: Sequence[int]) -> list[int]:
@@ -97,6 +116,30 @@ def _predict(prepared: Prepared, search: Search, chosen: Sequence[Chosen], split
         scoring.complete(predictions, [prepared.corpus.utterances[i].id for i in indices])
         found += predictions
     return found
+
+
+def _as_selected(prepared: Prepared, chosen: Sequence[Chosen], dev: Sequence[Prediction]) -> list[Prediction]:
+    """The predictions of dev as the selection counts them: some more than once where dev is resampled."""
+    said = {(p.partition, p.id): p for p in dev}
+    utterances = prepared.corpus.utterances
+    return [said[one.partition.name, utterances[i].id] for one in chosen for i in prepared.selection(one.partition)]
+
+
+def _decoded_scores(prepared: Prepared, search: Search, chosen: Sequence[Chosen], folder: Path) -> tuple[Score, ...]:
+    """Scores of the test set decoded a second way, where the task has one; their names end in the decoder's."""
+    decoder, labels = prepared.decoder, prepared.labels
+    if decoder is None or not isinstance(labels, TokenLabels):
+        return ()
+    found = []
+    for one in chosen:
+        for i in one.partition.test:
+            with plugin_guard(f"decoder {decoder.name!r} of task {prepared.plan.task}"), cpu_threads(search.threads):
+                text = decoder.decode(log_probabilities(one.model, search.examples, i))
+            said = labels.encode(text)[: -len(labels.ending) or None]
+            found.append(search.describe(i, said, one.partition.name))
+    write_predictions(folder / f"predictions.{decoder.name}.jsonl", found)
+    scores = scoring.score_partitions(found, prepared.plan.protocol.metrics)
+    return tuple(replace(s, metric=f"{s.metric}_{decoder.name}") for s in scores)
 
 
 def _head_bytes(prepared: Prepared, chosen: Sequence[Chosen]) -> bytes:
@@ -128,10 +171,12 @@ def _data_facts(prepared: Prepared) -> dict[str, Any]:
         "official": corpus.official,
         "resampler": corpus.resampler,
         "left_out": corpus.left_out,
+        "vetting": str(vet(corpus, prepared.task.protocol)),
         "classes": list(prepared.labels.names),
         "splits": {
             name: {
                 "utterances": len(us),
+                "recordings": len({u.bank or u.id for u in us}),
                 "hours": round(sum(u.seconds for u in us) / 3600, 6),
                 "speakers": len({u.speaker for u in us if u.speaker}),
             }

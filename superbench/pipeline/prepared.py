@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
 from superbench.options import build_options, format_reference, split_reference
 from superbench.pipeline.opening import open_corpus, require_corpus
-from superbench.plan import RunPlan, RunRequest, departures, resolve_protocol
-from superbench.plugin import DownstreamSpec, TaskSpec
+from superbench.plan import OURS, RunPlan, RunRequest, departures, resolve_protocol
+from superbench.plugin import Decoder, DownstreamSpec, TaskSpec
 from superbench.registry import Registered, Registry
 from superbench.results import RESULT
+from superbench.sampling import Pool, balanced_draw, derived_seed
 
 TRAINING_CODE = (
     "superbench.training",
+    "superbench.sampling",
+    "superbench.augmentation",
     "superbench.pipeline.search",
     "superbench.features.weighted_sum",
     "superbench.features.examples",
@@ -56,6 +60,7 @@ class Prepared:
     layers: int  # that the head sums
     width: int
     folder: Path
+    decoder: Decoder | None  # beside greedy decoding
 
     def build(self) -> Probe:
         """A fresh head on a fresh weighted sum."""
@@ -83,6 +88,22 @@ class Prepared:
         protocol = self.plan.protocol
         return protocol.batch * (protocol.accumulate if self.plan.form == "pooled" else 1)
 
+    def pool(self, indices: Sequence[int]) -> Pool:
+        """What is drawn from: the recordings among some utterances, with the facts that sampling goes by."""
+        utterances = self.corpus.utterances
+        return Pool(
+            items=self.corpus.items(indices),
+            seconds=[u.seconds for u in utterances],
+            targets=[self.labels.encode(u.reference) for u in utterances],
+        )
+
+    def selection(self, partition: Partition) -> list[int]:
+        """Utterances of dev that the selection score counts, some more than once where dev is resampled."""
+        if self.plan.protocol.dev_sampling == "all":
+            return list(partition.dev)
+        pool = self.pool(partition.dev)
+        return balanced_draw(pool, len(pool.items), derived_seed("dev", partition.name))
+
     @property
     def head_who(self) -> str:
         return f"head {self.head.spec.name!r} of {self.head.provenance}"
@@ -90,8 +111,10 @@ class Prepared:
 
 def prepare(request: RunRequest, task: str, registry: Registry, settings: Settings, loaded: LoadedUpstream) -> Prepared:
     """Resolve one task of a request into a frozen plan; everything that can be refused is refused here."""
-    spec = registry.task(task).spec
-    spec = replace(spec, protocol=replace(spec.protocol, head=_canonical(spec.protocol.head, registry)))
+    found = registry.task(task)
+    own = found.spec.protocol
+    spec = replace(found.spec, protocol=replace(own, head=_canonical(own.head, registry)))
+    found = replace(found, spec=spec)
     protocol = resolve_protocol(spec, request)
     head_name, head_given = split_reference(request.head or protocol.head)
     registered = registry.downstream(head_name)
@@ -112,7 +135,8 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
             f"resample inside the upstream, and state sample_rate = {protocol.sample_rate}",
         )
     layers, width = readable_layers(loaded, form, request.layers)
-    corpus, labels = require_corpus(open_corpus(spec, request), task)
+    checked = open_corpus(spec, request)
+    corpus, labels = require_corpus(checked, task)
     partitions = corpora.partitions(spec, corpus)
     if request.limit is not None:
         corpus = corpora.limit(corpus, request.limit)
@@ -124,6 +148,11 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
             f"task {task}: its labels state blank = {blank!r}, and have {labels.size} symbols",
             "a CTC vocabulary states the index of its blank: see superbench.labels.TokenLabels",
         )
+    with plugin_guard(f"task {task!r}"):
+        decoder = spec.decoder(checked.options, labels) if spec.decoder is not None else None
+        reasons = departures(found, request, corpus, protocol=protocol, head=shown_head, options=checked.options)
+    if registered.provenance.distribution != OURS:
+        reasons += (f"head {head_name} of {registered.provenance} is none of SUPERB's",)
     plan = RunPlan(
         task=task,
         task_version=spec.version,
@@ -142,7 +171,8 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         code=_code(spec, head),
         division=_division(corpus, partitions),
         scorer=sha256_of([code_sha(*SCORING_CODE), importlib.metadata.version("jiwer")]),
-        departures=departures(spec, protocol, shown_head, request, corpus),
+        decoder=decoder.sha if decoder else "",
+        departures=reasons,
     )
     slug = "".join(c if c.isalnum() or c in "._-" else "_" for c in loaded.name)[:80]
     prepared = Prepared(
@@ -158,6 +188,7 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         layers=layers,
         width=width,
         folder=settings.runs / task / slug / plan.fingerprint[:16],
+        decoder=decoder,
     )
     _try_head(prepared)
     return prepared
@@ -177,7 +208,8 @@ def _canonical(reference: str, registry: Registry) -> str:
 
 def _code(task: TaskSpec, head: DownstreamSpec) -> str:
     """Hash of the source that turns features into a score: other code is another run, never an old result."""
-    found = [source_of(f) for f in (head.build, task.labels, task.complete, task.partitions) if f is not None]
+    functions = (head.build, task.labels, task.complete, task.partitions, task.decoder)
+    found = [source_of(f) for f in functions if f is not None]
     top = {module.partition(".")[0] for module, _ in found} - {"superbench"}
     modules = {m if m in sys.modules else next(n for n, _ in found if n.startswith(m)) for m in top}
     said = [text for module, texts in found if not module.startswith("superbench.") for text in texts]

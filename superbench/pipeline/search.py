@@ -16,6 +16,7 @@ from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
 from superbench.plugin import TaskProtocol
 from superbench.progress import Progress
+from superbench.sampling import Batches
 from superbench.training import Fitted, Trial, cpu_threads, fit, predict
 
 
@@ -30,6 +31,8 @@ class Search:
     build: Callable[[], Probe]  # a fresh head with its weighted sum
     examples: StoredExamples
     describe: Callable[[int, tuple[int, ...], str], Prediction]  # utterance, hypothesis, partition
+    batches: Callable[[Partition, int], Batches]  # of a partition and a seed
+    selection: Callable[[Partition], Sequence[int]]  # what of dev is scored, some of it more than once
     dev_score: Callable[[Sequence[Prediction]], float]  # the selection metric
     direction: str
     device: str
@@ -66,7 +69,9 @@ def run_search(search: Search, progress: Progress) -> tuple[list[Candidate], lis
     with progress.stage("training", trials * search.protocol.steps) as bar:
         for partition in search.partitions:
             trained: dict[tuple[float, int], tuple[Fitted, Probe]] = {}
+            selection = search.selection(partition)
             for seed in search.seeds:
+                batches = search.batches(partition, seed)
                 for lr in search.protocol.lr_grid:
                     trial = Trial(
                         protocol=search.protocol,
@@ -77,13 +82,16 @@ def run_search(search: Search, progress: Progress) -> tuple[list[Candidate], lis
                         device=search.device,
                         threads=search.threads,
                         micro_batch=search.micro_batch,
-                        train=partition.train,
-                        dev=partition.dev,
+                        batches=batches,
+                        dev=tuple(sorted(set(selection))),
                     )
 
-                    def evaluate(found: dict[int, tuple[int, ...]], partition: Partition = partition) -> float:
-                        told = [search.describe(i, found[i], partition.name) for i in partition.dev]
-                        return search.dev_score(told)
+                    def evaluate(
+                        found: dict[int, tuple[int, ...]],
+                        selection: Sequence[int] = selection,
+                        partition: Partition = partition,
+                    ) -> float:
+                        return search.dev_score([search.describe(i, found[i], partition.name) for i in selection])
 
                     path = search.folder / f"{partition.name}-seed{seed}-lr{lr!r}.pt"
                     trained[lr, seed] = fit(search.build, search.examples, trial, evaluate=evaluate, path=path, bar=bar)

@@ -1,62 +1,88 @@
 """Keyword spotting: ten words, unknown words and silence of Speech Commands v0.01, scored by accuracy.
 
-Constants are those of s3prl@ec8064b, downstream/speech_commands (config.yaml, expert.py, dataset.py):
+The constants are those of s3prl@ec8064b, downstream/speech_commands (config.yaml, expert.py, dataset.py), and stand
+in `PROTOCOL`; what is not said by their names:
 
 - data: the training archive, divided by the SHA-1 of the speaker as its publishers do (below 10 % dev, below 20 % what
-  became their test set and is dropped, else train: 51,088 and 6,798), and the separate test set (3,081), of which the
-  folders are the classes;
+  became their test set and is dropped, else train), and the separate test set, of which the folders are the classes;
 - 12 classes: ten words, the other twenty as `_unknown_`, and `_silence_`;
-- head: Linear to 256, mean over time, Linear to 12, nothing non-linear (the `pooled_linear` downstream);
-- 200,000 steps of Adam, gradient norm clipped at 1, dev scored every 5,000; batch 32;
+- silence: one second of a background file, the same files in train and dev, drawn each time the file comes up;
+- train and dev are drawn with weights that make the classes equally likely; test is used as it is;
+- all sound is turned down by 3 dB (sox `gain -3`);
 - learning rates: config.yaml has 1e-4; SUPERB's rule is a search on a log scale, chosen on dev (docs/superb.md).
 
-Departures: s3prl draws a random second of a background file each time silence comes up, from the same files in train
-and dev, and draws train and dev with weights that balance the classes. Here each background file is cut into
-consecutive seconds (what is left at its end is not used); every tenth is in dev, the rest in train. And s3prl turns
-all sound down by 3 dB with sox; here it is used as it is.
+Departures from the reference are in `TASK.departures`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from superbench.contracts import Row
+from superbench.contracts import Crop, PartSize, Row
 from superbench.labels import ClassLabels, Labels
 from superbench.plugin import NoOptions, TaskProtocol, TaskSpec
+from superbench_tasks.departures import (
+    EXACT_FEATURES,
+    FILE_ORDER,
+    INFINITE_GRADIENTS,
+    KS_DEV,
+    KS_SILENCE,
+    LEARNING_RATES,
+    TEST_ONCE,
+    WHOLE_BATCHES,
+)
 from superbench_tasks.trees import official_folder, refuse, subfolder, visible
 
 TRAINING, TESTING = "speech_commands_v0.01", "speech_commands_test_set_v0.01"
-WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
-CLASSES = (*WORDS, UNKNOWN, SILENCE)
-OTHER_WORDS = frozenset(
-    (
-        "bed",
-        "bird",
-        "cat",
-        "dog",
-        "eight",
-        "five",
-        "four",
-        "happy",
-        "house",
-        "marvin",
-        "nine",
-        "one",
-        "seven",
-        "sheila",
-        "six",
-        "three",
-        "tree",
-        "two",
-        "wow",
-        "zero",
-    )
-)
-MAX_HASH = 2**27 - 1  # MAX_NUM_WAVS_PER_CLASS of the publishers' README, section "Partitioning"
-DEV_PERCENT, TEST_PERCENT = 10, 10  # validation_percentage and testing_percentage there
+
+
+@dataclass(frozen=True, kw_only=True)
+class KsProtocol(TaskProtocol):
+    """What KS has beside the constants of every task."""
+
+    words: tuple[str, ...]  # classes of their own
+    other_words: tuple[str, ...]  # together the class `_unknown_`
+    max_hash: int  # MAX_NUM_WAVS_PER_CLASS of the publishers' README, section "Partitioning"
+    dev_percent: int  # validation_percentage there
+    test_percent: int  # testing_percentage there
+    silence: Crop  # of each background file, in train and again in dev
+
+
+PROTOCOL = KsProtocol(
+    family="superb",
+    source="s3prl@ec8064b downstream/speech_commands; arXiv 2105.01051",
+    head="pooled_linear:projector=256",
+    objective="cross_entropy",
+    metrics=("accuracy",),
+    steps=200_000,
+    batch=32,
+    accumulate=1,
+    eval_every=5_000,
+    clip=1.0,
+    lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+    gain_db=-3.0,
+    sampling="balanced",
+    dev_sampling="balanced",
+    sizes=(
+        PartSize(part="train", utterances=51_094),  # 51,088 words and the 6 background files
+        PartSize(part="dev", utterances=6_804),  # 6,798 and the same 6
+        PartSize(part="test", utterances=3_081),
+    ),
+    words=("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"),
+    other_words=(
+        "bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow",
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    ),
+    max_hash=2**27 - 1,
+    dev_percent=10,
+    test_percent=10,
+    silence=Crop(seconds=1.0, bank=128),
+)  # fmt: skip
+CLASSES = (*PROTOCOL.words, UNKNOWN, SILENCE)
 
 
 def labels(references: Sequence[str], official: bool) -> Labels:
@@ -67,10 +93,10 @@ def labels(references: Sequence[str], official: bool) -> Labels:
 def split_of(speaker: str) -> str:
     """Say which split the publishers' rule puts a speaker into: "train", "dev" or "test"."""
     hashed = int(hashlib.sha1(speaker.encode()).hexdigest(), 16)
-    percent = (hashed % (MAX_HASH + 1)) * (100.0 / MAX_HASH)
-    if percent < DEV_PERCENT:
+    percent = (hashed % (PROTOCOL.max_hash + 1)) * (100.0 / PROTOCOL.max_hash)
+    if percent < PROTOCOL.dev_percent:
         return "dev"
-    return "test" if percent < DEV_PERCENT + TEST_PERCENT else "train"
+    return "test" if percent < PROTOCOL.dev_percent + PROTOCOL.test_percent else "train"
 
 
 def read(root: Path, options: NoOptions) -> tuple[Row, ...]:
@@ -91,19 +117,19 @@ def read(root: Path, options: NoOptions) -> tuple[Row, ...]:
 #   right/ab246696_nohash_0.wav
 #   right/ab246696_nohash_1.wav
 def _words(folder: Path, wrong: list[str]) -> Iterator[Row]:
-    for word in WORDS:
+    for word in PROTOCOL.words:
         subfolder(folder, word)
     for home in visible(folder, "*/"):
         if home.name == NOISE:
             continue
-        if home.name not in WORDS and home.name not in OTHER_WORDS:
+        if home.name not in PROTOCOL.words and home.name not in PROTOCOL.other_words:
             wrong.append(f"{home}: Speech Commands v0.01 has no such word")
             continue
         for path in visible(home, "*.wav"):
             speaker = _speaker(path, wrong)
             split = split_of(speaker)
             if split != "test":
-                label = home.name if home.name in WORDS else UNKNOWN
+                label = home.name if home.name in PROTOCOL.words else UNKNOWN
                 yield _row(path, split, label, speaker=speaker, word=home.name)
 
 
@@ -134,55 +160,42 @@ def _speaker(path: Path, wrong: list[str]) -> str:
 
 
 def _noise(folder: Path, wrong: list[str]) -> Iterator[Row]:
-    """Cut background files into seconds: windows 9, 19, ... are dev, the others train."""
-    import soundfile
-
+    """Each background file, once in train and once in dev, to be cut into a bank of seconds each."""
     files = visible(folder, "*.wav")
     if not files:
         wrong.append(f"{folder} has no recording, so that there is no {SILENCE} to train on")
     for path in files:
-        try:
-            found = soundfile.info(path)
-        except soundfile.SoundFileError as error:
-            wrong.append(f"{path}: cannot be read: {error}")
-            continue
-        for second in range(found.frames // found.samplerate):
-            yield _row(path, "dev" if second % 10 == 9 else "train", SILENCE, second=second)
+        for split in ("train", "dev"):
+            yield _row(path, split, SILENCE, crop=PROTOCOL.silence)
 
 
-def _row(path: Path, split: str, label: str, *, speaker: str = "", word: str = "", second: int | None = None) -> Row:
+def _row(path: Path, split: str, label: str, *, speaker: str = "", word: str = "", crop: Crop | None = None) -> Row:
     """A row whose id is the path below the corpus root: both folders have files of one name."""
     id_ = "/".join(path.with_suffix("").parts[-3:])
     return Row(
-        id=id_ if second is None else f"{id_}:{second:03d}",
+        id=id_ if crop is None else f"{id_}:{split}",
         path=path,
         split=split,
         speaker=speaker,
         labels={"label": label, "speaker": speaker, "word": word},
-        start=None if second is None else float(second),
-        end=None if second is None else second + 1.0,
         where=str(path),
+        crop=crop,
     )
 
 
 TASK = TaskSpec(
     name="ks",
-    version="0.1",
-    unfinished=(
-        "no class-balanced sampling in training and dev",
-        "no gain of -3 dB",
-        "silence: each background file in consecutive windows of 1 s, every tenth in dev, in place of random windows",
-    ),
-    protocol=TaskProtocol(
-        head="pooled_linear",
-        objective="cross_entropy",
-        metrics=("accuracy",),
-        steps=200_000,
-        batch=32,
-        accumulate=1,
-        eval_every=5_000,
-        clip=1.0,
-        lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+    version="1.0",
+    protocol=PROTOCOL,
+    departures=(
+        EXACT_FEATURES,
+        KS_SILENCE,
+        KS_DEV,
+        WHOLE_BATCHES,
+        FILE_ORDER,
+        LEARNING_RATES,
+        INFINITE_GRADIENTS,
+        TEST_ONCE,
     ),
     column="label",
     labels=labels,

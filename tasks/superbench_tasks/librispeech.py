@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from superbench.contracts import Row
+from superbench.contracts import PartSize, Row
 from superbench_tasks.trees import lines, official_folder, refuse, subfolder
 
 FOLDER = "LibriSpeech"
 SUBSETS = {"train-clean-100": "train", "dev-clean": "dev", "test-clean": "test"}
-"""SUPERB's three subsets (s3prl@ec8064b, downstream/asr/config.yaml; 28,539, 2,703 and 2,620 utterances)."""
+"""SUPERB's three subsets (s3prl@ec8064b, downstream/asr/config.yaml)."""
+SIZES = (
+    PartSize(part="train", utterances=28_539, speakers=251, hours=100.6),
+    PartSize(part="dev", utterances=2_703, speakers=40, hours=5.4),
+    PartSize(part="test", utterances=2_620, speakers=40, hours=5.4),
+)
+"""Speakers and hours as openslr.org/12 and the corpus's README.TXT state them."""
 
 
 def read_librispeech(root: Path) -> tuple[Row, ...]:

@@ -1,28 +1,36 @@
 """Speaker identification: who speaks, of the 1,251 speakers of VoxCeleb1, scored by accuracy.
 
-Constants are those of s3prl@ec8064b, downstream/voxceleb1 (config.yaml, expert.py, dataset.py):
+The constants are those of s3prl@ec8064b, downstream/voxceleb1 (config.yaml, expert.py, dataset.py), and stand in
+`PROTOCOL`; what is not said by their names:
 
-- data: VoxCeleb1's identification split (`iden_split.txt`, which s3prl ships as `veri_test_class.txt`): 138,361 /
-  6,904 / 8,251 utterances of the same 1,251 speakers, apart by video;
-- head: Linear to 256, mean over time, Linear to the speakers, nothing non-linear (the `pooled_linear` downstream);
-- 200,000 steps of Adam, gradient norm clipped at 1, dev scored every 5,000; batch 8, four of them per step;
+- data: VoxCeleb1's identification split (`iden_split.txt`, which s3prl ships as `veri_test_class.txt`), train, dev and
+  test of the same 1,251 speakers, apart by video; a speaker's class is the number in the id, less 10,001;
+- training recordings of more than 8 s are used in crops of 8 s; dev and test are used whole;
 - learning rates: config.yaml has 1e-4; SUPERB's rule is a search on a log scale, chosen on dev (docs/superb.md).
 
-Departures: s3prl crops a training utterance of more than 8 s to 8 random seconds, afresh each epoch; here it is used
-whole, as dev and test are there. Classes are the sorted speakers of train, which for the official 1,251 is s3prl's
-own numbering (`int(id) - 10001`).
+Departures from the reference are in `TASK.departures`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from superbench.contracts import Row
+from superbench.contracts import Crop, PartSize, Row
 from superbench.errors import DataError
 from superbench.labels import ClassLabels, Labels
 from superbench.plugin import NoOptions, TaskProtocol, TaskSpec
+from superbench_tasks.departures import (
+    EXACT_FEATURES,
+    FILE_ORDER,
+    INFINITE_GRADIENTS,
+    LEARNING_RATES,
+    SID_CROPS,
+    TEST_ONCE,
+    WHOLE_BATCHES,
+)
 from superbench_tasks.trees import lines, official_folder, refuse
 
 FOLDER = "VoxCeleb1"
@@ -32,9 +40,48 @@ SPLITS_BY_NUMBER = {"1": "train", "2": "dev", "3": "test"}
 LINE = re.compile(r"([123])\s+((\S+?)/(\S+?)/\S+\.wav)\s*")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SidProtocol(TaskProtocol):
+    """What SID has beside the constants of every task."""
+
+    speakers: int  # outputs of the head on the official corpus
+    first_speaker: int  # number in the id of class 0
+    crop: Crop  # of training recordings
+
+
+PROTOCOL = SidProtocol(
+    family="superb",
+    source="s3prl@ec8064b downstream/voxceleb1; arXiv 2105.01051",
+    head="pooled_linear:projector=256",
+    objective="cross_entropy",
+    metrics=("accuracy",),
+    steps=200_000,
+    batch=8,
+    accumulate=4,
+    eval_every=5_000,
+    clip=1.0,
+    lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
+    sizes=(
+        PartSize(part="train", utterances=138_361, speakers=1_251),
+        PartSize(part="dev", utterances=6_904),
+        PartSize(part="test", utterances=8_251),
+    ),
+    speakers=1_251,
+    first_speaker=10_001,
+    crop=Crop(seconds=8.0, bank=4),
+)
+
+
 def labels(references: Sequence[str], official: bool) -> Labels:
-    """Return the sorted speakers of train."""
+    """Return the 1,251 speakers of the official corpus, else the sorted speakers of train."""
+    if official:
+        return ClassLabels(tuple(f"id{PROTOCOL.first_speaker + i}" for i in range(PROTOCOL.speakers)))
     return ClassLabels.sorted_from(references)
+
+
+def complete(rows: Sequence[Row], options: NoOptions) -> Sequence[Row]:
+    """Cut training recordings into crops, where they are longer; those of a cross-validation are all tested: whole."""
+    return [replace(row, crop=PROTOCOL.crop) if row.split == "train" else row for row in rows]
 
 
 def _index(folder: Path) -> dict[str, list[Path]]:
@@ -100,23 +147,13 @@ def read(root: Path, options: NoOptions) -> tuple[Row, ...]:
 
 TASK = TaskSpec(
     name="sid",
-    version="0.1",
-    departures=("batches are shuffled epochs without end: none is short",),
-    unfinished=("training recordings are used whole, not in random crops of 8 s",),
-    protocol=TaskProtocol(
-        head="pooled_linear",
-        objective="cross_entropy",
-        metrics=("accuracy",),
-        steps=200_000,
-        batch=8,
-        accumulate=4,
-        eval_every=5_000,
-        clip=1.0,
-        lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
-    ),
+    version="1.0",
+    protocol=PROTOCOL,
+    departures=(EXACT_FEATURES, SID_CROPS, WHOLE_BATCHES, FILE_ORDER, LEARNING_RATES, INFINITE_GRADIENTS, TEST_ONCE),
     column="speaker",
     labels=labels,
     read=read,
     folders=(FOLDER,),
+    complete=complete,
     summary="speaker identification (VoxCeleb1, accuracy)",
 )

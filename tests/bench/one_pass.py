@@ -28,7 +28,8 @@ from superbench.features.store import FeatureStore
 from superbench.features.weighted_sum import Probe
 from superbench.plugin import NoOptions
 from superbench.progress import Bar
-from superbench.training import batch_of, train_step
+from superbench.sampling import Pool, sampler
+from superbench.training import MicroBatch, train_step
 from superbench_downstreams.linear import LinearHead
 from superbench_tasks.ks import TASK as KS
 
@@ -61,7 +62,10 @@ class Setting:
         self.size, self.loaded = size, loaded
         self.waves = encoder.waves(size.recordings, size.seconds)
         self.targets: list[tuple[int, ...]] = [(i % CLASSES,) for i in range(size.recordings)]
-        self.batches = [batch_of(0, step, range(size.recordings), size.batch) for step in range(size.steps)]
+        items = tuple((i,) for i in range(size.recordings))
+        pool = Pool(items=items, seconds=[size.seconds] * size.recordings, targets=self.targets)
+        draw = sampler(replace(KS.protocol, batch=size.batch), pool, seed=0)
+        self.batches = [draw(step)[0] for step in range(size.steps)]
         self.losses: dict[str, list[float]] = {}
         self.extraction: list[float] = []  # seconds of B's extraction, one per round
 
@@ -114,7 +118,7 @@ class Setting:
         lengths: torch.Tensor | None,
         indices: list[int],
     ) -> None:
-        micro_batch = (x, lengths, [self.targets[i] for i in indices])
+        micro_batch = MicroBatch(x=x, lengths=lengths, targets=[self.targets[i] for i in indices], weight=1.0)
         losses, _ = train_step(model, optimizer, [micro_batch], objective="cross_entropy", blank=0, clip=1.0)
         self.losses[who] += losses
 

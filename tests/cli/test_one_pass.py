@@ -30,11 +30,42 @@ def counts(results):
 
 
 def test_once_per_sound_over_tasks_learning_rates_and_seeds(run, calls, tones):
-    results = run(tones, "--seeds", "0..2", task="ks,er")
-    assert [(r["task"], r["seed"]) for r in results] == [(t, s) for t in ("ks", "er") for s in (0, 1, 2)]
+    results = run(tones, "--seeds", "0..2", "--label-column", "label", task="sid,er")
+    assert [(r["task"], r["seed"]) for r in results] == [(t, s) for t in ("sid", "er") for s in (0, 1, 2)]
     heard = calls()
     assert len(heard) == len(set(heard)) == 24
     assert counts(results) == [(24, 24, 0)] * 3 + [(24, 0, 24)] * 3
+
+
+def test_what_a_task_turns_down_is_another_sound(run, calls, tones):
+    results = run(tones, task="ks,er")  # KS is fed at -3 dB
+    heard = calls()
+    assert len(heard) == len(set(heard)) == 48
+    assert counts(results) == [(24, 24, 0)] * 2
+    for task in ("ks", "er"):
+        again = run(tones, "--seeds", "1", task=task)
+        assert counts(again) == [(24, 0, 24)]
+    assert calls() == []
+
+
+def test_every_crop_of_a_bank_is_encoded_once(run, calls, tmp_path):
+    noise = np.random.default_rng(0)
+    rows = []
+    for split, number, seconds in [(s, n, 9.0 if n == 0 else 0.5) for s in ("train", "dev", "test") for n in (0, 1)]:
+        name = f"{split}{number}.wav"
+        soundfile.write(tmp_path / name, 0.1 * noise.standard_normal(int(seconds * 16000)), 16000)
+        rows.append({"path": name, "split": split, "speaker": f"s{number}"})
+    manifest = write_manifest(tmp_path / "m.csv", rows)
+    (result,) = run(manifest, "--steps", 20, task="sid")
+    heard = calls()
+    assert len(heard) == len(set(heard)) == 4 + 1 + 2 + 2  # in train the long one is four crops; elsewhere it is whole
+    assert counts([result]) == [(9, 9, 0)]
+    splits = result["data"]["splits"]
+    assert {s: (f["utterances"], f["recordings"]) for s, f in splits.items()} == {
+        "train": (5, 2),
+        "dev": (2, 2),
+        "test": (2, 2),
+    }
 
 
 def test_once_per_sound_over_folds(run, calls, tones):

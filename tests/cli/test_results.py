@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from superbench.contracts import Prediction
 from superbench.features.store import FeatureStore
 from superbench.features.weighted_sum import Probe
 from superbench.results import read_result
+from superbench.sampling import Pool, balanced_draw, derived_seed
 from superbench_downstreams.blstm import BlstmHead
 from superbench_downstreams.linear import LinearHead
 
@@ -33,9 +35,39 @@ def predictions(result, name="predictions.jsonl"):
     return [Prediction(**json.loads(line)) for line in (Path(result["folder"]) / name).read_text().splitlines()]
 
 
+def drawn(dev):
+    """Predictions of dev as KS counts them: as many draws as there are recordings, of equally likely classes."""
+    classes = sorted({p.reference for p in dev})
+    targets = [(classes.index(p.reference),) for p in dev]
+    pool = Pool(items=tuple((i,) for i in range(len(dev))), seconds=[1.0] * len(dev), targets=targets)
+    return [dev[i] for i in balanced_draw(pool, len(dev), derived_seed("dev", "all"))]
+
+
+def test_dev_of_keyword_spotting_is_scored_on_one_balanced_draw(run, tones, tmp_path):
+    lines = tones.read_text().splitlines()
+    low = [line.split(",")[0] for line in lines if ",dev," in line and ",low," in line]
+    left = [line for line in lines if line.split(",")[0] not in low[1:]]  # of dev one low, two high, two hiss
+    uneven = shutil.copytree(tones.parent, tmp_path / "uneven") / tones.name
+    uneven.write_text("\n".join(left) + "\n")
+    results = run("-t", "ks", "--steps", 2, "--lr", "1e-4", "--seeds", "0..2", data=uneven)
+    draws = set()
+    for result in results:
+        said = predictions(result, "predictions.dev.jsonl")
+        assert len(said) == len({p.id for p in said}) == 5  # each once
+        draw = drawn(said)
+        draws.add(tuple(p.id for p in draw))
+        (score,) = result["dev_scores"]
+        assert (score["numerator"], score["denominator"]) == (sum(p.reference == p.hypothesis for p in draw), 5)
+        (chosen,) = [c for c in result["candidates"] if c["chosen"]]
+        assert chosen["dev"] == score["value"]
+    (draw,) = draws  # the same for every seed
+    assert len(set(draw)) < 5
+
+
 def test_scores_follow_from_the_predictions_on_disk(run):
     for arguments in (
         ("-t", "ks", "--steps", 20, "--lr", "1e-1"),
+        ("-t", "er", "--steps", 2, "--lr", "1e-4"),
         ("-t", "asr", "--head", "blstm:projector=8,hidden=8", "--steps", 30, "--lr", "1e-1"),
     ):
         (result,) = run(*arguments)
@@ -46,6 +78,8 @@ def test_scores_follow_from_the_predictions_on_disk(run):
             found = predictions(result, name)
             assert [p.id for p in found] == [f"{split}{i:02d}" for i in range(6)]
             assert {p.speaker for p in found} == {f"{split}-0", f"{split}-1"}
+            if split == "dev" and "ks" in arguments:
+                found = drawn(found)
             again = scoring.score_partitions(found, [s["metric"] for s in scores])
             assert [(s.value, s.numerator, s.denominator) for s in again] == [
                 (s["value"], s["numerator"], s["denominator"]) for s in scores

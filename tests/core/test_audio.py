@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from superbench import audio
-from superbench.contracts import Row, Utterance
+from superbench.contracts import Crop, Row, Utterance
 from superbench.errors import DataError
 
 RATE = 16000
@@ -34,19 +34,31 @@ def write(tmp_path, noise):
     return write
 
 
-def look(path, *, start=None, end=None, rate=RATE, resample=False):
-    recording, problems = audio.inspect(
-        Row(id="u1", path=path, start=start, end=end, where="m.csv:2"), rate=rate, resample=resample
+def look_at_all(path, *, start=None, end=None, crop=None, rate=RATE, resample=False, gain_db=0.0):
+    """Every recording that is found, and the kinds and the words of the problems."""
+    recordings, problems = audio.inspect(
+        Row(id="u1", path=path, start=start, end=end, crop=crop, where="m.csv:2"),
+        rate=rate,
+        resample=resample,
+        gain_db=gain_db,
     )
-    assert (recording is None) == any(p.severity == "error" for p in problems)
+    assert isinstance(recordings, tuple)
+    assert (recordings == ()) == any(p.severity == "error" for p in problems)
     assert all(p.where == f"u1 (m.csv:2: {path})" and str(path) not in p.what for p in problems)
-    return recording, [p.kind for p in problems], " ".join(p.what for p in problems)
+    return recordings, [p.kind for p in problems], " ".join(p.what for p in problems)
+
+
+def look(path, **more):
+    """The one recording of a row that asks for no crops; None where there is an error."""
+    recordings, kinds, what = look_at_all(path, **more)
+    assert len(recordings) <= 1
+    return (recordings[0] if recordings else None), kinds, what
 
 
 def utterance(recording, **changes):
     facts = {
         name: getattr(recording, name)
-        for name in ("path", "start", "stop", "native_rate", "samples", "rate", "content")
+        for name in ("path", "start", "stop", "native_rate", "samples", "rate", "content", "gain_db")
     }
     return Utterance(id="u1", split="train", fold="", speaker="", labels={}, reference="x", **{**facts, **changes})
 
@@ -65,7 +77,7 @@ def test_a_good_file_gives_its_facts_and_its_samples(write, noise):
     assert kinds == []
     assert (recording.start, recording.stop, recording.samples, recording.native_rate) == (0, RATE, RATE, RATE)
     assert recording.content == hashlib.sha256(noise.astype("<f4").tobytes()).hexdigest()
-    assert recording.resampler == ""
+    assert (recording.resampler, recording.gain_db) == ("", 0.0)
     samples = audio.read(utterance(recording))
     assert samples.dtype == np.float32
     assert np.array_equal(samples, noise)
@@ -87,12 +99,13 @@ def test_a_window_is_the_slice_of_the_whole(tmp_path, noise, start, length, kind
         soundfile.write(path, noise, RATE, format=name, subtype=subtype)
     whole = audio.read_file(path, rate=RATE, resample=False)
     stop = min(start + length, RATE)
-    recording, _ = audio.inspect(Row(id="u", path=path, start=start / RATE, end=stop / RATE), rate=RATE, resample=False)
+    found, _ = audio.inspect(Row(id="u", path=path, start=start / RATE, end=stop / RATE), rate=RATE, resample=False)
     if stop > RATE - 16:
         stop = RATE  # within 1 ms of the end
     if stop - start < 400:
-        assert recording is None
+        assert found == ()
     else:
+        (recording,) = found
         assert (recording.start, recording.stop) == (start, stop)
         assert np.array_equal(audio.read(utterance(recording)), whole[start:stop])
 
@@ -246,6 +259,105 @@ def test_a_file_that_changed_since_it_was_checked(write, noise):
     path.unlink()
     with pytest.raises(DataError, match="u1: the sound changed"):
         audio.read(checked)
+
+
+@pytest.mark.parametrize("gain_db", [-3.0, 6.0, 40.0])
+def test_a_gain_is_that_of_every_sample(gain_db, write, noise):
+    path = write(subtype="FLOAT")
+    recording, kinds, _ = look(path, gain_db=gain_db)
+    assert (kinds, recording.gain_db) == ([], gain_db)
+    fed = (noise.astype("float64") * 10 ** (gain_db / 20)).astype("float32")
+    assert recording.content == hashlib.sha256(fed.tobytes()).hexdigest()
+    samples = audio.read(utterance(recording))
+    assert samples.dtype == np.float32
+    assert np.array_equal(samples, fed)  # 40 dB takes them beyond 1: nothing is clipped
+    with pytest.raises(DataError, match="u1: the sound changed"):
+        audio.read(utterance(recording, gain_db=0.0))
+
+
+def test_a_gain_comes_after_the_resampling(write, noise):
+    path = write(rate=8000, subtype="FLOAT")
+    recording, _, _ = look(path, resample=True, gain_db=-3.0)
+    plain = soxr.resample(noise, 8000, 16000, quality="HQ")
+    assert np.array_equal(
+        audio.read(utterance(recording)), (plain.astype("float64") * 10 ** (-3 / 20)).astype("float32")
+    )
+
+
+def test_what_is_said_of_a_sound_is_said_of_the_file_whatever_the_gain(write, noise):
+    noise[100:103] = (1.0, -1.0, 1.0)
+    assert look(write(samples=noise), gain_db=-20.0)[1] == ["clipped"]
+    assert look(write(samples=noise * 0.5), gain_db=20.0)[1] == []
+
+
+def places_by_hash(id_, bank, places):
+    """First samples of crops, worked out beside the product: 64 bits of a hash of the id and the crop's number."""
+    digests = [hashlib.sha256(f"{id_}#{number}".encode()).hexdigest() for number in range(bank)]
+    return [int(digest[:16], 16) % places for digest in digests]
+
+
+def test_places_of_crops_stay_what_they_were():
+    # Frozen: another place is another score.
+    assert audio.crop_starts("id10001/aa/00001", 240000, 128000, 4) == [41885, 62291, 34658, 47500]
+    assert audio.crop_starts("u1", 16000, 16000, 4) == audio.crop_starts("u1", 1, 16000, 4) == [0]
+    assert set(audio.crop_starts("u1", 16001, 16000, 64)) == {0, 1}  # the last place is one of them
+
+
+@given(id_=st.text(max_size=8), samples=st.integers(1, 10**6), size=st.integers(1, 10**6), bank=st.integers(1, 8))
+def test_crops_lie_within_the_recording_and_a_larger_bank_only_adds_some(id_, samples, size, bank):
+    starts = audio.crop_starts(id_, samples, size, bank)
+    if samples <= size:
+        assert starts == [0]
+        return
+    assert starts == places_by_hash(id_, bank, samples - size + 1)
+    assert all(0 <= start <= samples - size for start in starts)
+    assert audio.crop_starts(id_, samples, size, bank + 1)[:bank] == starts
+
+
+def test_a_bank_of_crops_is_one_recording_per_place(write, noise):
+    path = write(subtype="FLOAT")
+    crops, kinds, _ = look_at_all(path, crop=Crop(seconds=0.25, bank=5))
+    starts = places_by_hash("u1", 5, 12001)
+    assert kinds == []
+    assert [(c.start, c.stop, c.samples) for c in crops] == [(s, s + 4000, 4000) for s in starts]
+    for crop in crops:
+        samples = audio.read(utterance(crop))
+        assert np.array_equal(samples, noise[crop.start : crop.stop])
+        assert crop.content == hashlib.sha256(samples.tobytes()).hexdigest()
+
+
+def test_crops_of_a_window_stay_within_it(write, noise):
+    path = write(subtype="FLOAT")
+    crops, _, _ = look_at_all(path, start=0.5, end=0.8, crop=Crop(seconds=0.25, bank=5))
+    assert [c.start - 8000 for c in crops] == places_by_hash("u1", 5, 801)
+    assert all(np.array_equal(audio.read(utterance(c)), noise[c.start : c.stop]) for c in crops)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0])
+def test_what_is_no_longer_than_a_crop_is_used_whole(write, noise, seconds):
+    (whole,), kinds, _ = look_at_all(write(subtype="FLOAT"), crop=Crop(seconds=seconds, bank=5))
+    assert (kinds, whole.start, whole.stop) == ([], 0, RATE)
+    assert np.array_equal(audio.read(utterance(whole)), noise)
+
+
+def test_crops_are_cut_at_the_rate_of_the_file(write, noise):
+    path = write(rate=8000, subtype="FLOAT")  # two seconds
+    crops, _, _ = look_at_all(path, resample=True, gain_db=-3.0, crop=Crop(seconds=0.5, bank=3))
+    assert [c.start for c in crops] == places_by_hash("u1", 3, 12001)
+    assert [(c.stop - c.start, c.samples, c.resampler != "") for c in crops] == [(4000, 8000, True)] * 3
+    for crop in crops:
+        fed = soxr.resample(noise[crop.start : crop.stop], 8000, 16000, quality="HQ").astype("float64")
+        assert np.array_equal(audio.read(utterance(crop)), (fed * 10 ** (-3 / 20)).astype("float32"))
+
+
+def test_what_is_wrong_with_a_recording_leaves_no_crop_of_it(write, noise):
+    noise[places_by_hash("u1", 4, 12001)[2]] = np.nan
+    path = write(samples=noise, subtype="FLOAT")
+    assert look_at_all(path, crop=Crop(seconds=0.25, bank=4))[:2] == ((), ["not-finite"])
+    assert look_at_all(write(), crop=Crop(seconds=0.01, bank=4))[:2] == ((), ["too-short"])
+    assert look_at_all(write(samples=np.full(RATE, 0.25, dtype="float32")), crop=Crop(seconds=0.25, bank=4))[1] == [
+        "constant"
+    ]  # of the whole, and once
 
 
 def test_reading_a_whole_file(write, noise):

@@ -1,6 +1,7 @@
 """Stage 1: a corpus checked as a whole."""
 
 import dataclasses
+import itertools
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import make_tones
 
-from superbench.contracts import Corpus, Partition, Problem, Recording, Row, Utterance
+from superbench.contracts import Corpus, Crop, Partition, Problem, Recording, Row, Utterance
 from superbench.corpus import check, limit, partitions, told
 from superbench.errors import ContractError, DataError, UsageError
 from superbench.labels import ClassLabels, TokenLabels
@@ -44,13 +45,21 @@ def rows(*further):
 
 
 def sound(of=lambda row: str(row.path), wrong=()):
-    """An `inspect` that reads nothing: the content is `of(row)`, and the ids in `wrong` cannot be read."""
+    """An `inspect` that reads nothing: the content is `of(row)`, and the ids in `wrong` cannot be read.
+
+    A row that asks for crops has all of its bank, of other contents and one sample apart.
+    """
 
     def inspect(row):
         if row.id in wrong:
-            return None, (Problem(kind="unreadable", where=row.id, what="broken"),)
-        facts = {"start": 0, "stop": 16000, "native_rate": 8000, "samples": 16000, "rate": 16000}
-        return Recording(path=row.path, content=of(row), resampler="soxr 8000->16000", **facts), ()
+            return (), (Problem(kind="unreadable", where=row.id, what="broken"),)
+        facts = {"native_rate": 8000, "samples": 16000, "rate": 16000, "resampler": "soxr 8000->16000", "gain_db": -3.0}
+        if row.crop is None:
+            return (Recording(path=row.path, content=of(row), start=0, stop=16000, **facts),), ()
+        places = range(row.crop.bank)
+        return tuple(
+            Recording(path=row.path, content=f"{of(row)} {k}", start=k, stop=16000 + k, **facts) for k in places
+        ), ()
 
     return inspect
 
@@ -82,6 +91,7 @@ def test_a_good_corpus():
     assert labels == ClassLabels(("a",))
     assert corpus.utterances[0].reference == "a"
     assert corpus.utterances[0].seconds == 1.0
+    assert {(u.gain_db, u.bank) for u in corpus.utterances} == {(-3.0, "")}
 
 
 def test_the_order_of_rows_does_not_matter():
@@ -288,6 +298,97 @@ def test_a_reference_is_written_as_its_vocabulary_writes_it():
 
 def problem(kind, where, what, severity="error"):
     return Problem(kind=kind, where=where, what=what, severity=severity)
+
+
+BANK = Crop(seconds=1.0, bank=3)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_bank_of_crops_is_one_recording_in_as_many_utterances(split):
+    corpus, _, problems = look(rows(row("a/x", split, speaker="s", crop=BANK), row("a/x0", split)))
+    assert problems == ()
+    assert [(u.id, u.bank) for u in corpus.utterances] == [
+        *((f"a/x#00{k}", "a/x") for k in range(3)),
+        *((id_, "") for id_ in ("a/x0", "u1", "u2", "u3")),
+    ]
+    crops = corpus.utterances[:3]
+    assert [(u.start, u.stop, u.content) for u in crops] == [(k, 16000 + k, f"/corpus/a/x.wav {k}") for k in range(3)]
+    assert {(u.split, u.speaker, u.reference, u.gain_db) for u in crops} == {(split, "s", "a", -3.0)}
+    assert corpus.items(range(7)) == ((0, 1, 2), (3,), (4,), (5,), (6,))
+    assert corpus.items((6, 1, 3, 0)) == ((6,), (1, 0), (3,))  # those of a bank that are asked for, at its first
+    (whole,) = partitions(task(), corpus)
+    assert set(range(3)) < set(getattr(whole, split))
+    apart = replace(corpus, utterances=tuple(replace(u, bank="") for u in corpus.utterances))
+    assert apart.sha != corpus.sha  # three recordings are drawn otherwise than one bank
+
+
+def test_a_recording_no_longer_than_its_crop_is_an_utterance_like_any_other():
+    whole = sound()
+    corpus, _, problems = look(rows(row("a", crop=BANK)), inspect=lambda r: whole(replace(r, crop=None)))
+    assert problems == ()
+    assert [(u.id, u.bank) for u in corpus.utterances] == [(i, "") for i in ("a", "u1", "u2", "u3")]
+
+
+@pytest.mark.parametrize(
+    "part", [{"split": "test"}, {"split": "", "fold": "1"}], ids=["test", "a fold, tested in turn"]
+)
+def test_what_is_tested_is_never_cropped(part):
+    folded = [row(f"v{k}", "", fold=str(k)) for k in range(4)]
+    cropped = row("a", part["split"], fold=part.get("fold", ""), crop=BANK)
+    _, _, problems = look([*(folded if "fold" in part else rows()), cropped])
+    assert kinds(problems) == ["crop"]
+    assert "toy" in problems[0].what
+    assert problems[0].where == "a"
+
+
+def test_an_id_that_is_that_of_a_crop_is_there_twice():
+    _, _, problems = look(rows(row("a", crop=BANK), row("A#001")))
+    assert kinds(problems) == ["duplicate-id"]
+    assert problems[0].where == "A#001"
+    assert look(rows(row("a", crop=BANK), row("a#003")))[2] == ()  # the bank has three
+
+
+def test_crops_of_one_recording_may_be_the_same_sound_and_those_of_two_may_not():
+    same = sound()
+
+    def inspect(r):
+        return tuple(replace(found, content="x") for found in same(r)[0]) if r.crop else same(r)[0], ()
+
+    assert look(rows(row("a", crop=BANK)), inspect=inspect)[2] == ()
+    corpus, _, problems = look(rows(row("a", crop=BANK), row("b", crop=BANK)), inspect=inspect)
+    assert set(kinds(problems, "warning")) == {"duplicate-audio"}
+    assert len(corpus.utterances) == 9
+    assert set(kinds(look(rows(row("a", crop=BANK), row("b", "dev", crop=BANK)), inspect=inspect)[2])) == {
+        "duplicate-audio"
+    }
+    corpus, _, problems = look(rows(row("a", crop=BANK), row("b", "dev", crop=BANK)), inspect=inspect, official=True)
+    assert len(corpus.utterances) == 9
+    assert set(kinds(problems, "warning")) == {"duplicate-audio"}
+
+
+def test_a_bank_without_a_speaker_is_one_row_without_a_speaker():
+    given_rows = [*with_speakers("a", "b", "c"), row("n", crop=BANK), row("m", "dev", crop=BANK)]
+    _, _, problems = look(given_rows, task(speakers="disjoint"))
+    assert kinds(problems, "warning") == ["no-speaker"]
+    assert problems[0].what.startswith("2 rows")
+    given_rows = [*with_speakers("a", "b", "c"), row("n", "dev", speaker="a", crop=BANK)]
+    _, _, problems = look(given_rows, task(speakers="disjoint"))
+    assert kinds(problems) == ["shared-speaker"]
+    assert problems[0].what == "is in 'dev' (1 rows) and 'train' (1 rows)"
+
+
+def test_a_limit_counts_a_bank_as_one_and_keeps_it_whole():
+    banks = [row(f"b{k}", crop=BANK) for k in range(4)]
+    corpus, _, _ = look(rows(*banks, *(row(f"w{k}") for k in range(4))))
+    assert len(corpus.utterances) == 3 + 4 * 3 + 4
+    kept = [limit(corpus, most) for most in range(1, 10)]
+    for most, limited in enumerate(kept, start=1):
+        train = limited.items([i for i, u in enumerate(limited.utterances) if u.split == "train"])
+        assert len(train) == most
+        assert all(len(item) == (3 if limited.utterances[item[0]].bank else 1) for item in train)
+    names = [{u.id for u in limited.utterances} for limited in kept]
+    assert all(fewer < more for fewer, more in itertools.pairwise(names))
+    assert kept[-1] == corpus
 
 
 def test_problems_are_told_once_per_kind_and_words():

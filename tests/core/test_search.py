@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from superbench.contracts import Partition
+from superbench.contracts import Partition, Prediction
 from superbench.errors import NumericalError
 from superbench.labels import ClassLabels
 from superbench.pipeline import search as searching
@@ -32,14 +32,19 @@ FITTED = Fitted(lr=0, seed=0, dev=0, best_step=5, improved=True, train_loss=0.5,
 
 @pytest.fixture
 def run(monkeypatch):
-    """Search where the candidates' dev scores are given: {(partition, lr, seed): dev}; NaN steps likewise."""
+    """Search where the candidates' dev scores are given: {(partition, lr, seed): dev}; NaN steps likewise.
 
-    def search(devs, *, direction="max", nan_steps=None):
+    `heard` is called with every trial and its `evaluate`; dev is utterance 1 and, where it is resampled, others.
+    """
+
+    def search(devs, *, direction="max", nan_steps=None, heard=lambda trial, evaluate: None, selection=(1,)):
         partitions, _, seeds = ([*dict.fromkeys(key[i] for key in devs)] for i in range(3))
 
         def fit(build, examples, trial, *, evaluate, path, bar):
             partition = path.name.partition("-")[0]
             key = (partition, trial.lr, trial.seed)
+            assert trial.batches(7) == [[partition, trial.seed, 7]]
+            heard(trial, evaluate)
             fitted = replace(
                 FITTED, lr=trial.lr, seed=trial.seed, dev=devs[key], nan_steps=(nan_steps or {}).get(key, 0)
             )
@@ -54,8 +59,12 @@ def run(monkeypatch):
                 labels=ClassLabels(("a", "b")),
                 build=None,
                 examples=None,
-                describe=None,
-                dev_score=None,
+                describe=lambda i, said, partition: Prediction(
+                    id=f"{partition} {i}", reference="", hypothesis=str(said)
+                ),
+                batches=lambda partition, seed: lambda step: [[partition.name, seed, step]],
+                selection=lambda partition: list(selection),
+                dev_score=lambda predictions: [(p.id, p.hypothesis) for p in predictions],
                 direction=direction,
                 device="cpu",
                 threads=1,
@@ -99,6 +108,17 @@ def test_ties_go_to_the_smaller_learning_rate(direction, run):
 def test_every_partition_chooses_its_own(run):
     devs = {("fold1", 0.1, 0): 0.9, ("fold1", 0.01, 0): 0.1, ("fold2", 0.1, 0): 0.1, ("fold2", 0.01, 0): 0.9}
     assert chosen(run(devs)) == [("fold1", 0.1), ("fold2", 0.01)]
+
+
+def test_dev_is_predicted_once_and_counted_as_often_as_it_was_drawn(run):
+    trials = []
+    devs = {(p, lr, 0): 0.5 for p in ("fold1", "fold2") for lr in (0.1, 0.01)}
+    run(devs, selection=(5, 3, 5, 5), heard=lambda *given: trials.append(given))
+    assert len(trials) == 4
+    for (trial, evaluate), partition in zip(trials, ("fold1", "fold1", "fold2", "fold2"), strict=True):
+        assert trial.dev == (3, 5)
+        drawn = [(f"{partition} {i}", str((i,))) for i in (5, 3, 5, 5)]
+        assert evaluate({3: (3,), 5: (5,)}) == drawn
 
 
 def test_a_search_without_one_finite_gradient_has_found_nothing(run):

@@ -1,4 +1,4 @@
-"""Stage 3: orders of batches, the choice of the best step, gradients that are not finite, and going on after a stop."""
+"""Stage 3: the choice of the best step, gradients that are not finite, and going on after a stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import nn
 from superbench import training
 from superbench.plugin import TaskProtocol
 from superbench.progress import Bar
-from superbench.training import Trial, batch_of, derived_seed, fit, predict
+from superbench.sampling import Pool, derived_seed, sampler
+from superbench.training import MicroBatch, Trial, fit, log_probabilities, micro_batches, predict, train_step
 
 PROTOCOL = TaskProtocol(
     head="any",
@@ -51,7 +52,11 @@ class KilledError(Exception):
     pass
 
 
+POOL = Pool(items=tuple((i,) for i in range(6)), seconds=(1.0,) * 8, targets=Examples.targets)
+
+
 def trial(**changes):
+    seed, protocol = changes.get("seed", 0), changes.get("protocol", PROTOCOL)
     facts = {
         "protocol": PROTOCOL,
         "lr": 0.1,
@@ -61,7 +66,7 @@ def trial(**changes):
         "device": "cpu",
         "threads": 1,
         "micro_batch": 4,
-        "train": tuple(range(6)),
+        "batches": sampler(protocol, POOL, seed),
         "dev": (6, 7),
     }
     return Trial(**{**facts, **changes})
@@ -88,31 +93,82 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
-def test_every_epoch_has_every_utterance_once_in_another_order():
-    train = (3, 5, 7, 11, 13)
-    row = [i for step in range(10) for i in batch_of(1, step, train, 3)]
-    assert len(row) == 30
-    epochs = [row[i : i + 5] for i in range(0, 30, 5)]
-    assert all(sorted(e) == sorted(train) for e in epochs)
-    assert len({tuple(e) for e in epochs}) > 1
-
-
-def test_a_batch_is_a_function_of_seed_and_step_alone():
-    train = tuple(range(50))
-    assert batch_of(1, 7, train, 8) == batch_of(1, 7, train, 8)
-    torch.manual_seed(99)
-    torch.rand(5)
-    assert batch_of(1, 7, train, 8) == batch_of(1, 7, train, 8)
-    assert batch_of(1, 7, train, 8) != batch_of(2, 7, train, 8)
-    assert batch_of(1, 7, train, 8) != batch_of(1, 8, train, 8)
-    assert sorted(batch_of(1, 0, train, 120)[:50]) == sorted(train)
-
-
 def test_seeds_are_apart_and_stay_what_they_were():
     assert derived_seed(0, "init") == 1749912909633406932
     found = {derived_seed(s, "step", t) for s in range(20) for t in range(50)}
     assert len(found) == 1000
     assert all(0 <= seed < 2**63 for seed in found)
+
+
+class Weights(nn.Module):
+    """One weight per utterance, whose gradient says what the utterance counts in a step; x_B1 is its index."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(8, 2))
+        self.parts = []
+
+    def forward(self, x, lengths=None):
+        self.parts.append(x[:, 0].long().tolist())
+        return self.weights[x[:, 0].long()]
+
+
+class Indices:
+    lengths = (5, 3, 9, 1, 7, 2, 8, 4)
+    targets = ((0,),) * 8
+
+    def batch(self, indices):
+        return torch.tensor([[float(i)] for i in indices]), None
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3, 8])
+@pytest.mark.parametrize(
+    ("batches", "shares"),
+    [
+        ([[0, 1, 2, 3, 4]], dict.fromkeys(range(5), 1 / 5)),
+        ([[0, 1], [2, 3], [4, 5]], dict.fromkeys(range(6), 1 / 6)),
+        ([[0, 1, 2, 3], [4]], {**dict.fromkeys(range(4), 1 / 8), 4: 1 / 2}),  # batches count alike, however short
+        ([[0, 1, 0]], {0: 2 / 3, 1: 1 / 3}),  # drawn twice
+    ],
+    ids=["one", "of one length", "one halved", "with replacement"],
+)
+def test_every_batch_of_a_step_counts_the_same_and_in_it_every_utterance(batches, shares, micro_batch):
+    model, given = Weights(), [list(batch) for batch in batches]
+    micro = micro_batches(trial(batches=lambda step: given, micro_batch=micro_batch), Indices(), 3)
+    assert all(len(m.targets) <= micro_batch for m in micro)
+    assert sum(m.weight for m in micro) == pytest.approx(1, abs=1e-12)
+    losses, _ = train_step(
+        model, torch.optim.SGD(model.parameters(), lr=1.0), micro, objective="cross_entropy", blank=0, clip=1e9
+    )
+    assert losses == pytest.approx([math.log(2)] * len(micro))  # before they are weighted
+    assert [len(part) for part in model.parts] == [len(m.targets) for m in micro]
+    counted = model.weights.grad[:, 1] * 2  # softmax of (0, 0) on a target of class 0
+    assert {i: pytest.approx(c, abs=1e-6) for i, c in enumerate(counted.tolist()) if c} == shares
+
+
+def test_batches_of_one_length_are_cut_by_frames():
+    facts = {"batches": lambda step: [[0, 1, 2], [3, 4, 5]], "micro_batch": 3}
+    parts = [m.x[:, 0].long().tolist() for m in micro_batches(trial(**facts), Indices(), 0)]
+    assert parts == [[3, 5, 1], [0, 4, 2]]  # 1, 2, 3 and 5, 7, 9 frames
+
+
+def test_a_head_without_augmentation_is_called_as_ever():
+    heard = []
+
+    class Listening(nn.Linear):
+        def forward(self, x, lengths=None, *more):
+            heard.append((lengths, more))
+            return super().forward(x)
+
+    def augment(x, lengths):
+        return x
+
+    model, x = Listening(3, 2), torch.zeros(2, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for given in (None, augment):
+        micro = MicroBatch(x=x, lengths=None, targets=[(0,), (1,)], weight=1.0, augment=given)
+        train_step(model, optimizer, [micro], objective="cross_entropy", blank=0, clip=1.0)
+    assert heard == [(None, ()), (None, (augment,))]
 
 
 @pytest.mark.parametrize(
@@ -220,3 +276,23 @@ def test_greedy_ctc_merges_repeats_drops_blanks_and_reads_no_padding(monkeypatch
 
     found = predict(Echo(), Spoken(), (0, 1, 2), objective="ctc", blank=0)
     assert found == {0: (1, 1, 2), 1: (3,), 2: ()}
+
+
+def test_log_probabilities_are_those_of_one_utterance_alone_without_padding():
+    class Spoken:
+        lengths = (3, 2)
+        targets = ((), ())
+
+        def batch(self, indices):
+            assert list(indices) == [1]
+            return torch.tensor([[[1.0, 2.0], [0.0, 0.0], [9.0, 9.0]]], dtype=torch.float64), torch.tensor([2])
+
+    class Echo(nn.Module):
+        def forward(self, x, lengths):
+            assert not self.training
+            return x
+
+    found = log_probabilities(Echo(), Spoken(), 1)
+    assert (found.dtype, found.requires_grad) == (torch.float32, False)
+    below = math.log(1 + math.e)
+    torch.testing.assert_close(found, torch.tensor([[-below, 1 - below], [-math.log(2)] * 2]))

@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from superbench.features.weighted_sum import Probe
-from superbench.training import train_step
+from superbench.training import MicroBatch, train_step
 from superbench_downstreams.blstm import BlstmHead
 from superbench_downstreams.linear import LinearHead
 
@@ -58,6 +58,10 @@ class Golden:
         padded = pad_sequence(items, batch_first=True).transpose(1, 2)  # [B, L, T, D]
         return padded, lengths, [self.targets[i] for i in indices]
 
+    def micro_batch(self, indices, *, weight):
+        x, lengths, targets = self.batch(indices)
+        return MicroBatch(x=x, lengths=lengths, targets=targets, weight=weight)
+
     def model(self):
         state = self.state("init")
         projector, width = state["head.projector.weight"].shape
@@ -82,7 +86,7 @@ def test_training_reproduces_s3prl(shared, kind):
     assert len(batches) == facts["steps"] * facts["accumulate"]
     for step in range(facts["steps"]):
         mine = batches[step * facts["accumulate"] : (step + 1) * facts["accumulate"]]
-        micro = [golden.batch(b.tolist()) for b in mine]
+        micro = [golden.micro_batch(b.tolist(), weight=1 / facts["accumulate"]) for b in mine]
         found, norm = train_step(model, optimizer, micro, objective=objective, blank=0, clip=facts["clip"])
         losses += found
         norms.append(norm)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from superbench.errors import UsageError
 from superbench.features.weighted_sum import Probe, WeightedSum, layer_weights, norm_corrected
 from superbench.options import build_options
-from superbench.training import loss_of, train_step
+from superbench.training import MicroBatch, loss_of, train_step
 from superbench_downstreams.blstm import BlstmHead, flip_within
 from superbench_downstreams.linear import LinearHead
 from superbench_downstreams.specs import SPECS
@@ -132,18 +132,23 @@ def test_flipping_twice_is_nothing_and_padding_stays():
     assert torch.equal(flip_within(flipped, lengths), x)
 
 
-@pytest.mark.parametrize("micro", [1, 2, 3, 6])
-def test_micro_batches_of_one_size_give_the_gradient_of_the_whole_batch(micro):
+@pytest.mark.parametrize("micro", [1, 2, 3, 4, 5, 6])
+def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(micro):
     items, targets = frames([4, 9, 6, 6, 2, 5]), [(1, 2), (2,), (1, 1), (3, 1), (1,), (2, 2)]
 
     def gradient(size):
         torch.manual_seed(1)
         probe = Probe(3, BlstmHead(6, 4, projector=5, hidden=7, layers=2, dropout=0.0)).double()
         parts = [slice(i, i + size) for i in range(0, len(items), size)]
-        steps = [(*padded(items[part]), targets[part]) for part in parts]
+        steps = []
+        for part in parts:
+            x, lengths = padded(items[part])
+            weight = len(items[part]) / len(items)
+            steps.append(MicroBatch(x=x, lengths=lengths, targets=targets[part], weight=weight))
         optimizer = torch.optim.SGD(probe.parameters(), lr=1.0)
         losses, norm = train_step(probe, optimizer, steps, objective="ctc", blank=0, clip=1e9)
-        return sum(losses) / len(losses), norm, [p.grad for p in probe.parameters()]
+        loss = sum(step.weight * loss for step, loss in zip(steps, losses, strict=True))
+        return loss, norm, [p.grad for p in probe.parameters()]
 
     loss, norm, whole = gradient(6)
     found_loss, found_norm, found = gradient(micro)

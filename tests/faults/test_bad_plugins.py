@@ -214,7 +214,12 @@ OTHERS = {
     ),
     "task of an unknown metric": (TASK, '("accuracy",)', '("acuracy",)', ("task kind", "'acuracy'", "'accuracy'")),
     "task of an unknown objective": (TASK, '"cross_entropy"', '"entropy"', ("task kind", "'entropy'")),
-    "task of another optimiser": (TASK, "lr_grid", "optimizer='sgd', lr_grid", ("task kind", "'sgd'", "'adam'")),
+    "task of another optimiser": (
+        TASK,
+        "lr_grid",
+        "optimizer='sgd', lr_grid",
+        ("task kind", "'sgd'", "there is: adam"),
+    ),
 }
 
 

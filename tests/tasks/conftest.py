@@ -40,7 +40,9 @@ def checked():
             task,
             rows,
             column=column or task.column,
-            inspect=functools.partial(audio.inspect, rate=task.protocol.sample_rate, resample=True),
+            inspect=functools.partial(
+                audio.inspect, rate=task.protocol.sample_rate, resample=True, gain_db=task.protocol.gain_db
+            ),
             roots=roots,
             official=official,
             left_out=left_out,

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superbench.errors import DataError
-from superbench.plugin import NoOptions
-from superbench_tasks.asr import CHARACTERS, TASK, labels, read
+from superbench_tasks.asr import PROTOCOL, TASK, Options, labels, read
 
 LABELS = labels([], True)
 
@@ -16,7 +15,8 @@ def test_the_32_symbols_in_the_order_of_fairseq():
     assert LABELS.names[:8] == ("<s>", "<pad>", "</s>", "<unk>", "|", "E", "T", "A")
     assert LABELS.names[-4:] == ("X", "J", "Q", "Z")
     assert LABELS.names[LABELS.blank] == "<s>"
-    assert set(CHARACTERS) == set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'|")
+    assert LABELS.names == (*PROTOCOL.specials, *PROTOCOL.characters)
+    assert set(PROTOCOL.characters) == set("ABCDEFGHIJKLMNOPQRSTUVWXYZ'|")
 
 
 def test_a_target_ends_with_a_word_boundary_and_the_ending():
@@ -44,6 +44,12 @@ def test_specials_are_not_written():
     assert LABELS.decode([1, 5, 3, 4, 4, 6, 0, 2]) == "E T"
 
 
+def test_units_are_symbols_as_they_came_without_specials():
+    assert LABELS.units([1, 5, 3, 4, 4, 6, 0, 2]) == "E | | T"
+    assert LABELS.units(LABELS.encode("hi you")) == "H I | Y O U |"
+    assert LABELS.units([]) == ""
+
+
 FILES = {
     "LibriSpeech/train-clean-100/19/198/19-198.trans.txt": "19-198-0000 GOOD DAY\n19-198-0001 TO YOU\n",
     "LibriSpeech/train-clean-100/19/198/19-198-0000.flac": 0.5,
@@ -60,7 +66,7 @@ FILES = {
 
 def test_the_official_tree(tree, checked):
     root = tree(FILES)
-    rows = read(root, NoOptions())
+    rows = read(root, Options())
     assert [(r.id, r.split, r.speaker, r.labels["text"]) for r in rows] == [
         ("19-198-0000", "train", "19", "GOOD DAY"),
         ("19-198-0001", "train", "19", "TO YOU"),
@@ -80,7 +86,7 @@ def test_everything_wrong_with_the_tree_is_said(tree):
     (root / "LibriSpeech/dev-clean/20/1/20-1.trans.txt").write_text("20-1-0000\n20_1 YES\n")
     (root / "LibriSpeech/test-clean/21/1/21-1.trans.txt").write_text("21-1-0000 NO\n21-1-0000 NO\n")
     with pytest.raises(DataError) as caught:
-        read(root, NoOptions())
+        read(root, Options())
     for part in (
         "19-198.trans.txt:2: there is no 19-198-0001.flac",
         "19-198-0009.flac: no transcript lists it",
@@ -96,5 +102,5 @@ def test_a_missing_folder(tree, missing):
     root = tree(FILES)
     (root / missing).rename(root / "elsewhere")
     with pytest.raises(DataError, match=missing.rpartition("/")[2]) as caught:
-        read(root, NoOptions())
+        read(root, Options())
     assert caught.value.hint

@@ -5,8 +5,7 @@ import torch
 
 from superbench.corpus import partitions
 from superbench.errors import DataError
-from superbench.plugin import NoOptions
-from superbench_tasks.er import TASK, read
+from superbench_tasks.er import TASK, Options, read
 
 EMOTIONS = ("neu", "hap", "ang", "sad", "exc", "fru", "xxx", "neu")
 
@@ -27,7 +26,7 @@ def files(sessions="12345"):
 
 def test_the_official_tree(tree, checked):
     root = tree(files())
-    rows = read(root, NoOptions())
+    rows = read(root, Options())
     assert [(r.id, r.fold, r.split, r.speaker, r.labels["label"]) for r in rows[:6]] == [
         ("Ses01F_script01_1b_F000", "1", "", "Ses01F", "neu"),
         ("Ses01F_script01_1b_M001", "1", "", "Ses01M", "hap"),
@@ -40,7 +39,7 @@ def test_the_official_tree(tree, checked):
     assert rows[4].labels["emotion"] == "exc"
     corpus, labels, problems = checked(TASK, rows, roots=[root / "IEMOCAP"], official=True)
     assert problems == ()
-    assert labels.names == ("ang", "hap", "neu", "sad")
+    assert labels.names == ("neu", "hap", "ang", "sad")  # class 0 to 3 of s3prl's lists
     found = partitions(TASK, corpus)
     assert [p.name for p in found] == [f"fold{k}" for k in range(1, 6)]
     for k, part in enumerate(found, start=1):
@@ -55,7 +54,7 @@ def test_the_official_tree(tree, checked):
 
 def test_drawing_dev_leaves_torchs_own_state_alone(tree, checked):
     root = tree(files())
-    corpus, _, _ = checked(TASK, read(root, NoOptions()), roots=[root], official=True)
+    corpus, _, _ = checked(TASK, read(root, Options()), roots=[root], official=True)
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -65,7 +64,7 @@ def test_drawing_dev_leaves_torchs_own_state_alone(tree, checked):
 
 def test_a_corpus_of_ones_own_goes_by_its_folds(tree, checked):
     root = tree(files())
-    corpus, labels, _ = checked(TASK, read(root, NoOptions())[::2], roots=[root], official=False)
+    corpus, labels, _ = checked(TASK, read(root, Options())[::2], roots=[root], official=False)
     assert labels.names == ("ang", "hap", "neu")
     for part in partitions(TASK, corpus):
         assert len({corpus.utterances[i].fold for i in part.dev}) == 1
@@ -78,7 +77,7 @@ def test_everything_wrong_is_said(tree):
         "[1.0 - 2.0]\tSes03F_script01_1b_F000\tneu\t[1, 1, 1]\n[1.0"
     )
     with pytest.raises(DataError) as caught:
-        read(tree(made), NoOptions())
+        read(tree(made), Options())
     message = caught.value.message
     assert "3 problems" in message
     assert "Ses02F_script01_1b.txt:3: there is no" in message
@@ -88,4 +87,4 @@ def test_everything_wrong_is_said(tree):
 
 def test_a_missing_session(tree):
     with pytest.raises(DataError, match="no folder 'Session4'"):
-        read(tree(files("1235")), NoOptions())
+        read(tree(files("1235")), Options())

@@ -8,7 +8,7 @@ import pytest
 from superbench.contracts import Row
 from superbench.errors import DataError, UsageError
 from superbench_tasks.lexicon import read_lexicons
-from superbench_tasks.pr import Options, complete, labels, read
+from superbench_tasks.pr import PROTOCOL, Options, complete, deviations, labels, read
 
 LABELS = labels(["IH UH"], True)
 CMUDICT = ";;; a comment\nhello HH AH0 L OW1 # a greeting\nhello(2) HH EH0 L OW1\nWORLD  W ER1 L D\n\n#hash HH AE1 SH\n"
@@ -34,6 +34,7 @@ def test_the_74_symbols():
     assert LABELS.blank == 0
     assert sum(name[-1] in "012" for name in LABELS.names) == 45
     assert len(set(LABELS.names)) == 74
+    assert LABELS.names == (*PROTOCOL.specials, *PROTOCOL.phones)
 
 
 def test_targets():
@@ -102,3 +103,16 @@ def test_without_a_lexicon_rows_stay_as_they_are_and_the_official_tree_is_refuse
     with pytest.raises(UsageError) as caught:
         read(tree({}), Options())
     assert "--lexicon PATH" in caught.value.hint
+
+
+def test_what_of_the_lexicons_is_not_superbs_is_said(lexicon):
+    first, second = (name for name, _ in PROTOCOL.lexicons)
+    given = [str(lexicon(LIBRISPEECH, first)), str(lexicon("".join(f"W{i} AH0\n" for i in range(14_716)), second))]
+    for order in (given, given[::-1]):
+        assert deviations(Options(lexicon=tuple(order))) == []
+    assert deviations(Options()) == [f"lexicons: none in place of {first} and {second}"]
+    assert deviations(Options(lexicon=(given[0],))) == [f"lexicons: {first} in place of {first} and {second}"]
+    twice = [f"lexicons: {first}, {first} in place of {first} and {second}"]
+    assert deviations(Options(lexicon=(given[0], given[0]))) == twice
+    more = str(lexicon("".join(f"W{i} AH0\n" for i in range(14_717)), second))
+    assert deviations(Options(lexicon=(given[0], more))) == [f"lexicon {second} has 14,717 words, officially 14,716"]

@@ -16,7 +16,7 @@ TASKS = {task.name: task for task in superbench_tasks.superbench_tasks()}
 SUBSETS = ("train-clean-100/", "dev-clean/", "test-clean/")
 COMMANDS = ("official/speech_commands_v0.01/manifest.ks.csv", "official/speech_commands_test_set_v0.01/manifest.ks.csv")
 
-# manifests, utterances per split or fold, outputs of the head, rows left out, warnings by kind
+# manifests, recordings per split or fold, outputs of the head, rows left out, warnings by kind
 MANIFESTS = [
     (("official/LibriSpeech/manifest.asr.csv",), {"train": 48, "dev": 31, "test": 35}, 32, 0, {}),
     (("ljspeech/manifest.asr.csv",), {"train": 4, "dev": 2, "test": 2}, 32, 0, {"shared-speaker": 1}),
@@ -38,6 +38,20 @@ MANIFESTS = [
     (("fsdd/manifest.ks.csv",), {"train": 600, "dev": 150, "test": 150}, 10, 0, {}),
     (COMMANDS, {"train": 174, "dev": 38, "test": 68}, 12, 0, {"listed-twice": 58, "no-speaker": 1, "clipped": 2}),
 ]
+
+
+# Training recordings of SID of more than 8 s, by soundfile.info of each file.
+BANKS = {
+    "official/LibriSpeech/manifest.sid.csv": 33,
+    "official/VoxCeleb1/manifest.sid.csv": 4,
+    "speechocean762/manifest.sid.csv": 4,
+}
+
+
+def recordings(corpus):
+    """How many there are per split or fold; a bank of crops is one."""
+    firsts = [corpus.utterances[item[0]] for item in corpus.items(range(len(corpus.utterances)))]
+    return Counter(u.fold or u.split for u in firsts)
 
 
 def cells(path):
@@ -77,7 +91,12 @@ def test_no_manifest_is_forgotten(shared):
 def test_every_manifest_is_read_unedited(shared, checked, names, counts, outputs, left_out, warnings):
     corpus, labels, problems = load(shared, names, checked)
     assert [p for p in problems if p.severity == "error"] == []
-    assert Counter(u.fold or u.split for u in corpus.utterances) == counts
+    assert recordings(corpus) == counts
+    long = Counter(u.bank for u in corpus.utterances if u.bank)
+    assert (len(long), set(long.values())) == (BANKS.get(names[0], 0), {4} if names[0] in BANKS else set())
+    assert all((u.split, u.samples) == ("train", 8 * 16000) for u in corpus.utterances if u.bank)
+    if names[0].endswith(".sid.csv"):
+        assert max(u.samples for u in corpus.utterances if u.split == "train") <= 8 * 16000
     assert Counter(p.kind for p in problems) == warnings
     assert labels.size == outputs
     assert corpus.left_out == left_out
@@ -160,7 +179,7 @@ def test_iemocap_says_what_its_manifest_says(shared, checked):
     assert found == sorted((r["path"], r["speaker"], r["label4"], r["fold"]) for r in lines)
     corpus, labels, problems = checked(TASKS["er"], rows, roots=[root], official=True)
     assert problems == ()
-    assert labels.names == ("ang", "hap", "neu", "sad")
+    assert labels.names == ("neu", "hap", "ang", "sad")
     sizes = [(len(p.train), len(p.dev), len(p.test)) for p in partitions(TASKS["er"], corpus)]
     assert sizes == [(56, 15, 18), (56, 15, 18), (56, 15, 18), (57, 15, 17), (56, 15, 18)]
 
@@ -177,10 +196,15 @@ def test_speech_commands_says_what_its_manifests_say(shared, checked):
     assert facts(test, root / ks.TESTING, "label", "word") == listed(
         root / ks.TESTING / "manifest.ks.csv", "label", "word"
     )
-    silence = [r for r in rows if r.start is not None]
-    assert Counter(r.split for r in silence) == {"train": 54, "dev": 6}
+    silence = [r for r in rows if r.crop is not None]
+    assert sorted(r.id for r in silence) == [
+        f"{ks.TRAINING}/_background_noise_/{name}:{split}"
+        for name in ("boiler", "washing_machine")
+        for split in ("dev", "train")
+    ]
     corpus, _, problems = checked(TASKS["ks"], rows, roots=[root / f for f in TASKS["ks"].folders], official=True)
-    assert Counter(u.split for u in corpus.utterances) == {"train": 226, "dev": 44, "test": 68}
+    assert recordings(corpus) == {"train": 172 + 2, "dev": 38 + 2, "test": 68}
+    assert Counter(u.split for u in corpus.utterances if u.bank) == {"train": 2 * 128, "dev": 2 * 128}
     assert {p.severity for p in problems} == {"warning"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -18,10 +19,12 @@ import soundfile
 from click.testing import CliRunner
 
 from superbench.errors import MissingExtraError, PluginError, ResourceError, UsageError
+from superbench_tasks.ks import PROTOCOL as KS
+from superbench_tasks.ks import split_of
 from superbench_tasks.synthesis import trees
 from superbench_tasks.synthesis.command import synthesize
-from superbench_tasks.synthesis.layouts import plan, which_set
-from superbench_tasks.synthesis.script import KEYWORDS, LEXICON, OTHER_WORDS
+from superbench_tasks.synthesis.layouts import PARTS, plan, speaker_hashes
+from superbench_tasks.synthesis.script import LEXICON
 from superbench_tasks.synthesis.sizes import SIZES
 from superbench_tasks.synthesis.voices import Line, Voice, speak
 
@@ -123,10 +126,11 @@ def test_pronunciations_are_cmudict_s_first():
     assert {word: first[word] for word in LEXICON} == LEXICON
 
 
-def test_which_set_is_google_s_rule():
-    # Speakers of real Speech Commands files: three of its testing list, then three of its validation list.
-    sets = [which_set(speaker) for speaker in ("91223b83", "9a69672b", "a2473d62", "50ed8a7b", "826268f8", "ab00c4b2")]
-    assert sets == ["testing"] * 3 + ["validation"] * 3
+@pytest.mark.parametrize("part", ["train", "dev", "test"])
+def test_made_speakers_fall_where_they_are_wanted(part):
+    made = list(itertools.islice(speaker_hashes(part), 20))
+    assert len(set(made)) == 20
+    assert all(re.fullmatch("[0-9a-f]{8}", speaker) and split_of(speaker) == part for speaker in made)
 
 
 def test_speech_commands_lists_follow_the_rule_and_the_test_set_has_speakers_of_its_own(corpus):
@@ -135,12 +139,12 @@ def test_speech_commands_lists_follow_the_rule_and_the_test_set_has_speakers_of_
     speaker = {clip: re.fullmatch(r"\w+/([0-9a-f]{8})_nohash_\d+\.wav", clip)[1] for clip in clips}
     for part in ("validation", "testing"):
         listed = (train_archive / f"{part}_list.txt").read_text().splitlines()
-        assert sorted(listed) == sorted(clip for clip in clips if which_set(speaker[clip]) == part) != []
-    train_words = {clip.split("/")[0] for clip in clips if which_set(speaker[clip]) == "training"}
-    assert set(KEYWORDS) < train_words <= {*KEYWORDS, *OTHER_WORDS}
+        assert sorted(listed) == sorted(clip for clip in clips if split_of(speaker[clip]) == PARTS[part]) != []
+    train_words = {clip.split("/")[0] for clip in clips if split_of(speaker[clip]) == "train"}
+    assert set(KS.words) < train_words <= {*KS.words, *KS.other_words}
     assert len(list((train_archive / "_background_noise_").glob("*.wav"))) == 6
     test_set = corpus / "speech_commands_test_set_v0.01"
-    assert {path.name for path in test_set.iterdir()} == {*KEYWORDS, "_unknown_", "_silence_"}
+    assert {path.name for path in test_set.iterdir()} == {*KS.words, "_unknown_", "_silence_"}
     spoken = [path.name for path in test_set.glob("*/*.wav") if path.parent.name != "_silence_"]
     assert not {re.search(r"([0-9a-f]{8})_nohash", name)[1] for name in spoken} & set(speaker.values())
 
@@ -184,7 +188,7 @@ def test_iemocap_turns_are_timed_and_its_styles_differ(corpus, sounds):
 
 def test_words_sound_like_themselves(sounds):
     """The nearest clip of another speaker is the same word far more often than the 1 in 10 of chance."""
-    spoken = {path: path.split("/")[1] for path in sounds if path.split("/")[1] in KEYWORDS}
+    spoken = {path: path.split("/")[1] for path in sounds if path.split("/")[1] in KS.words}
     shapes = {}
     for path in spoken:
         bands = log_bands(sounds[path])

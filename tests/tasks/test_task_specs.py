@@ -8,6 +8,7 @@ import superbench_tasks
 from superbench.corpus import partitions
 from superbench.labels import TokenLabels
 from superbench.manifest import read_manifests
+from superbench.plugin import SpecAugment
 
 TASKS = {task.name: task for task in superbench_tasks.superbench_tasks()}
 
@@ -25,7 +26,35 @@ def test_the_five_tasks():
     assert list(TASKS) == ["asr", "pr", "sid", "er", "ks"]
     assert [t.column for t in TASKS.values()] == ["text", "phones", "speaker", "label", "label"]
     assert [t.speakers for t in TASKS.values()] == ["disjoint", "disjoint", "any", "any", "disjoint"]
-    assert [t.protocol.metrics[0] for t in TASKS.values()] == ["wer", "per", "accuracy", "accuracy", "accuracy"]
+    assert [t.protocol.metrics for t in TASKS.values()] == [
+        ("wer", "uer"),
+        ("per",),
+        ("accuracy",),
+        ("accuracy", "uar"),
+        ("accuracy",),
+    ]
+    assert {(t.version, t.protocol.family) for t in TASKS.values()} == {("1.0", "superb")}
+    assert all(t.protocol.source.startswith("s3prl@ec8064b downstream/") for t in TASKS.values())
+    assert all(t.protocol.sizes and t.departures for t in TASKS.values())
+    assert [n for n, t in TASKS.items() if t.decoder is not None] == ["asr"]
+
+
+SAMPLING = {
+    "asr": ("length_buckets", "all", None, 0.0),
+    "pr": ("label_windows", "all", 18.75, 0.0),
+    "sid": ("shuffled", "all", None, 0.0),
+    "er": ("shuffled", "all", None, 0.0),
+    "ks": ("balanced", "balanced", None, -3.0),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_how_recordings_are_drawn_and_fed(name):
+    p = TASKS[name].protocol
+    assert (p.sampling, p.dev_sampling, p.halve_above, p.gain_db) == SAMPLING[name]
+    assert (p.schedule, p.selection) == ("none", "first best on dev")
+    masks = SpecAugment(time_warp=5, frequency_masks=4, frequency_width=50, time_masks=2, time_width=40)
+    assert p.augment == (masks if name == "asr" else None)
 
 
 @pytest.mark.parametrize("name", CONSTANTS)

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from superbench_tasks.synthesis.script import KEYWORDS, LEXICON, OTHER_WORDS, STYLES, Style, sentence
+from superbench_tasks.ks import PROTOCOL as KS
+from superbench_tasks.ks import split_of
+from superbench_tasks.synthesis.script import LEXICON, STYLES, Style, sentence
 from superbench_tasks.synthesis.sizes import Size
 from superbench_tasks.synthesis.sound import NOISES, RATE, Noise, Room
 from superbench_tasks.synthesis.voices import Line, Voice, cast
+
+# What the publishers call the parts of Speech Commands; the speakers of their test set are those of the testing list.
+PARTS = {"training": "train", "validation": "dev", "testing": "test", "test set": "test"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,22 +107,22 @@ def speech_commands(seed: int, size: Size) -> Tree:
     given = 0
     for split, commands in size.commands.items():
         chance = Random(f"{seed} Speech Commands {split}")
-        part = "testing" if split == "test set" else split
+        part = PARTS[split]
         hashes = speaker_hashes(part)
         for _ in range(size.commands["testing"].speakers if split == "test set" else 0):
             next(hashes)  # those are taken by the testing list
         for _ in range(commands.speakers):
             speaker, voice = next(hashes), next(voices)
-            others = [OTHER_WORDS[(given + i) % len(OTHER_WORDS)] for i in range(commands.others)]
+            others = [KS.other_words[(given + i) % len(KS.other_words)] for i in range(commands.others)]
             given += commands.others
-            words = [(word, number) for word in KEYWORDS for number in range(commands.repeats)]
+            words = [(word, number) for word in KS.words for number in range(commands.repeats)]
             words += [(word, 0) for word in others]
             chance.shuffle(words)
             for word, number in words:
                 clip = f"{speaker}_nohash_{number}.wav"
                 if split != "test set":
                     path = f"speech_commands_v0.01/{word}/{clip}"
-                elif word in KEYWORDS:
+                elif word in KS.words:
                     path = f"speech_commands_test_set_v0.01/{word}/{clip}"
                 else:
                     path = f"speech_commands_test_set_v0.01/_unknown_/{word}_{clip}"
@@ -141,19 +146,12 @@ def speech_commands(seed: int, size: Size) -> Tree:
     return Tree(name="Speech Commands", takes=tuple(takes), noises=tuple(noises), documents=lambda _: papers)
 
 
-def which_set(speaker: str) -> str:
-    """Return the set a speaker of Speech Commands falls in: the rule of `which_set` in the corpus's README."""
-    most = 2**27 - 1
-    percentage = int(hashlib.sha1(speaker.encode()).hexdigest(), 16) % (most + 1) * (100.0 / most)
-    return "validation" if percentage < 10 else "testing" if percentage < 20 else "training"
-
-
 def speaker_hashes(part: str) -> Iterator[str]:
-    """Yield made speaker names, 8 hexadecimal digits each, that fall in one set of Speech Commands."""
+    """Yield made speaker names, 8 hexadecimal digits each, that fall in train, dev or test of Speech Commands."""
     number = 0
     while True:
         speaker = _digits(f"speaker {number}", 8)
-        if which_set(speaker) == part:
+        if split_of(speaker) == part:
             yield speaker
         number += 1
 

@@ -124,13 +124,6 @@ LEXICON: dict[str, str] = {
     **ENDING_WORDS,
 }
 
-# Speech Commands v0.01 (Warden 2018): the ten keywords and the twenty other words.
-KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-OTHER_WORDS = (
-    "bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow",
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
-)  # fmt: skip
-
 
 def sentence(random: Random) -> str:
     """Draw one sentence of the grammar, upper case, 5 to 11 words: somebody goes somewhere or does something."""
