@@ -68,6 +68,7 @@ def run(
     if database is not None:
         settings = replace(settings, database=database)
     registry = Registry.load(plugins)
+    request.refuse_idle([registry.task(task).spec])
     loaded = open_upstream(upstream, registry, request.device)
     prepared = prepare(request, task, registry, settings, loaded)
     (results,) = run_all([prepared], settings, progress or Progress())

@@ -86,8 +86,8 @@ def check(
             problems += found
             if not reference.strip():
                 problems.append(Problem(kind="no-reference", where=_where(row), what=f"{column!r} is empty"))
-            elif row.crop is not None and row.split not in ("train", "dev"):
-                what = f"task {task.name} asks for crops of it, and only recordings of train or dev may be cropped"
+            elif row.crop is not None and (row.fold or row.split not in _cropped(task)):
+                what = f"task {task.name} asks for crops of it, and only {' or '.join(_cropped(task))} may be cropped"
                 problems.append(Problem(kind="crop", where=_where(row), what=what))
             else:
                 crops: Sequence[int | None] = range(len(recordings)) if len(recordings) > 1 else [None]
@@ -212,6 +212,11 @@ def _name(utterance: Utterance) -> str:
 
 def _indices(corpus: Corpus, parts: Collection[str]) -> tuple[int, ...]:
     return tuple(i for i, u in enumerate(corpus.utterances) if (u.fold or u.split) in parts)
+
+
+def _cropped(task: TaskSpec) -> tuple[str, ...]:
+    """Splits whose recordings may be banks of crops: those that are drawn from. Folds are all tested."""
+    return ("train", "dev") if task.protocol.dev_sampling == "balanced" else ("train",)
 
 
 def _where(row: Row) -> str:

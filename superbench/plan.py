@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args, get_type_hints
 
@@ -68,6 +68,17 @@ class RunRequest:
         given = {"lexicon": self._lexicons(spec.name), "lm": self.lm, "meta": self.meta}
         known = getattr(spec.options, "__dataclass_fields__", {})
         return {name: value for name, value in given.items() if value and name in known}
+
+    def refuse_idle(self, specs: Sequence[TaskSpec]) -> None:
+        """Refuse options of a task that none of the tasks takes."""
+        taken = {name for spec in specs for name in getattr(spec.options, "__dataclass_fields__", {})}
+        idle = [name for name in ("lexicon", "lm", "meta") if getattr(self, name) and name not in taken]
+        if idle:
+            names = ", ".join(spec.name for spec in specs)
+            raise UsageError(
+                f"{' and '.join(f'--{name}' for name in idle)}: no use in {names}",
+                "--lexicon is for pr and asr, --lm for asr, --meta for er",
+            )
 
     def _lexicons(self, task: str) -> tuple[str, ...]:
         """The lexicons of one task: its own (TASK=PATH), else those given for all."""
@@ -146,7 +157,14 @@ class RunPlan:
     @property
     def fingerprint(self) -> str:
         """Hash of the whole plan; names its folder. What the upstream is called does not matter, what it is does."""
-        return sha256_of({k: v for k, v in self.to_json().items() if k not in ("upstream", "departures")})
+        return sha256_of({k: v for k, v in self.to_json().items() if k != "upstream"})
+
+    @property
+    def training(self) -> str:
+        """Hash of what decides a trained candidate: runs that differ in their grid, seeds or decoding share them."""
+        apart = ("upstream", "departures", "decoder", "score_train", "seeds", "scorer")
+        trained = replace(self, protocol=replace(self.protocol, lr_grid=()))
+        return sha256_of({k: v for k, v in trained.to_json().items() if k not in apart})
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready copy."""

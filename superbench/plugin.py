@@ -130,7 +130,7 @@ class SpecAugment:
     Widths of masks are drawn from 0 to one below the number given, places so that a mask ends within the batch.
     """
 
-    time_warp: int  # frames by which a point of each utterance moves at most; shorter than twice that: not warped
+    time_warp: int  # frames by which a point of each utterance moves at most; up to twice as long: not warped
     frequency_masks: int  # per utterance
     frequency_width: int  # features, exclusive
     time_masks: int  # per utterance
@@ -183,7 +183,9 @@ class TaskProtocol:
     gain_db: float = 0.0  # by which every recording is turned up (or down)
     sampling: Sampling = "shuffled"
     halve_above: float | None = None  # seconds: a batch whose first recording is longer keeps its first half
-    dev_sampling: Literal["all", "balanced"] = "all"  # balanced: as many draws as recordings, by a fixed seed
+    dev_sampling: Literal["all", "balanced"] = "all"  # balanced: as many draws as recordings, by `dev_seed`
+    dev_seed: int = 0  # the same for every seed of a run
+    must_beat: float | None = None  # a fraction; a step whose dev score does not is no best step; None: any is
     augment: SpecAugment | None = None
     sizes: tuple[PartSize, ...] = ()  # of the official corpus
 

@@ -52,6 +52,13 @@ def sampler(protocol: TaskProtocol, pool: Pool, seed: int) -> Batches:
     return _shuffled(protocol, pool, seed)
 
 
+def dev_draw(protocol: TaskProtocol, pool: Pool, partition: str) -> list[int]:
+    """Utterances of dev that the selection score counts: all, or as many as there are recordings, drawn once."""
+    if protocol.dev_sampling == "all":
+        return [i for item in pool.items for i in item]
+    return balanced_draw(pool, len(pool.items), derived_seed("dev", protocol.dev_seed, partition))
+
+
 def balanced_draw(pool: Pool, draws: int, seed: int) -> list[int]:
     """Utterances drawn with replacement: class, recording of it and crop of that, each with equal chances."""
     return _draw(_by_class(pool), draws, seed)

@@ -210,15 +210,16 @@ def fit(
     `path` holds the state at every evaluation, and in the end the outcome. `evaluate` scores dev predictions.
     """
     protocol = trial.protocol
-    cuda = [torch.cuda.current_device()] if torch.device(trial.device).type == "cuda" else []
+    cuda = [torch.device(trial.device)] if torch.device(trial.device).type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), cpu_threads(trial.threads):
         torch.manual_seed(derived_seed(trial.seed, "init"))
         model = build().to(trial.device)
         state = _load(path, bar)
         if state is None:
             optimizer = torch.optim.Adam(model.parameters(), lr=trial.lr)
-            worst = 1.0 if trial.direction == "min" else 0.0
-            state = {"step": 0, "dev": worst, "best_step": 0, "best": None, "losses": [], "nan_steps": 0, "curve": []}
+            worst = math.inf if trial.direction == "min" else -math.inf
+            start = worst if protocol.must_beat is None else protocol.must_beat
+            state = {"step": 0, "dev": start, "best_step": 0, "best": None, "losses": [], "nan_steps": 0, "curve": []}
         elif state["step"] < protocol.steps:
             optimizer = torch.optim.Adam(model.parameters(), lr=trial.lr)
             model.load_state_dict(state["model"])
@@ -275,7 +276,8 @@ def _reseed(seed: int, device: str) -> None:
     """What `torch.manual_seed` does for one device, at a hundredth of its cost: it formats a stack trace each time."""
     torch.default_generator.manual_seed(seed)
     if torch.device(device).type == "cuda":
-        torch.cuda.manual_seed(seed)
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def micro_batches(trial: Trial, examples: Examples, step: int) -> list[MicroBatch]:

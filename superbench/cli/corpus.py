@@ -47,6 +47,7 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
         given["corpus"] = (root,)
     request = build_options(RunRequest, {"upstream": "none", "task": (task,), **given}, who="corpus check")
     spec = session.registry.task(task).spec
+    request.refuse_idle([spec])
     from superbench.corpus import partitions, told
     from superbench.pipeline.opening import open_corpus
     from superbench.vetting import vet

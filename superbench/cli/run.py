@@ -103,6 +103,7 @@ def make_request(context: click.Context, registry: Registry, config: Path | None
     request: RunRequest = build_options(RunRequest, merged, who="run")
     for task in request.named_tasks:
         registry.task(task)
+    request.refuse_idle([registry.task(task).spec for task in request.task])
     return request
 
 

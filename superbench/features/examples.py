@@ -38,11 +38,19 @@ class StoredExamples:
         self.targets = tuple(targets)
         self._kept: dict[str, Tensor] | None = {} if bytes_in_all <= RESIDENT else None
         self.lengths = tuple(1 if form == "pooled" else store.frames(c, layer) for c in contents)
-        self._pooled = None
-        if form == "pooled":
-            self._pooled = torch.stack([self._features(i) for i in range(len(contents))]).to(device)
+        self._pooled = self._all_pooled().to(device) if form == "pooled" else None
+
+    def _all_pooled(self) -> Tensor:
+        """[N, L, D]: one at a time into one tensor, so that they are never there twice."""
+        first = _select(self._store.read(self._contents[0]), self.layer)
+        found = first.new_empty((len(self._contents), *first.shape))
+        for i, content in enumerate(self._contents):
+            found[i] = _select(self._store.read(content), self.layer)
+        return found
 
     def _features(self, index: int) -> Tensor:
+        if self._pooled is not None:
+            return self._pooled[index]
         content = self._contents[index]
         if self._kept is not None and content in self._kept:
             return self._kept[content]

@@ -69,10 +69,11 @@ def source_of(function: Any) -> tuple[str, list[str]]:
     return getattr(function, "__module__", type(function).__module__), said
 
 
-def code_sha(*modules: str) -> str:
+def code_sha(*modules: str, without: tuple[str, ...] = ()) -> str:
     """SHA-256 of what some modules' source says to the interpreter: without comments, docstrings and layout.
 
-    A top-level package stands for all its modules; any other name for its one file.
+    A top-level package stands for all its modules but those whose place in it begins with one of `without`; any other
+    name for its one file.
     """
     found: list[list[list[str]]] = []
     for name in modules:
@@ -80,8 +81,9 @@ def code_sha(*modules: str) -> str:
         source = inspect.getsourcefile(module)
         folder = Path(source).parent if source and "." not in name and source.endswith("__init__.py") else None
         files = sorted(folder.rglob("*.py")) if folder else [Path(source)] if source else []
-        inside = [[f.relative_to(folder).as_posix() if folder else "", f.read_text(encoding="utf-8")] for f in files]
-        found.append([[place, _meaning(text)] for place, text in inside] or [[name]])
+        places = {(f.relative_to(folder).as_posix() if folder else ""): f for f in files}
+        inside = {place: f.read_text(encoding="utf-8") for place, f in places.items() if not place.startswith(without)}
+        found.append([[place, _meaning(text)] for place, text in inside.items()] or [[name]])
     return sha256_of(sorted(found))
 
 

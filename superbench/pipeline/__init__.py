@@ -135,7 +135,7 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
         device=prepared.plan.device,
         threads=prepared.threads,
         micro_batch=prepared.micro_batch,
-        folder=prepared.folder / "candidates",
+        folder=prepared.candidates,
     )
 
 

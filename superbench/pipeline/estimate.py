@@ -42,7 +42,7 @@ def estimate(prepared: Prepared, settings: Settings) -> Estimate:
         extract(prepared.loaded, [wave], [f"probe {i}"])
     per_second = (time.perf_counter() - begun) / (sum(PROBE_SAMPLES) / prepared.loaded.upstream.sample_rate)
     candidates = len(prepared.partitions) * len(plan.seeds) * len(plan.protocol.lr_grid)
-    evaluated = sum(len(p.dev) for p in prepared.partitions) / len(prepared.partitions)
+    evaluated = sum(len(set(prepared.selection(p))) for p in prepared.partitions) / len(prepared.partitions)
     batch = plan.protocol.batch * plan.protocol.accumulate
     evaluations = plan.protocol.steps / plan.protocol.eval_every
     # an evaluation is a forward pass, about a third of a step, on the dev set in place of a batch

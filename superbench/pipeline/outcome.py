@@ -24,6 +24,7 @@ from superbench.contracts import (
 )
 from superbench.environment import environment
 from superbench.features.extraction import plugin_guard
+from superbench.features.identity import file_sha
 from superbench.features.weighted_sum import layer_weights, norm_corrected
 from superbench.labels import TokenLabels
 from superbench.pipeline.prepared import Prepared
@@ -111,7 +112,9 @@ def _predict(prepared: Prepared, search: Search, chosen: Sequence[Chosen], split
     """Predictions of the chosen heads on one split, complete or an error."""
     found = []
     for one in chosen:
-        indices: tuple[int, ...] = getattr(one.partition, split)
+        indices: Sequence[int] = getattr(one.partition, split)
+        if split == "train":  # of a bank of crops, one speaks for the recording
+            indices = [item[0] for item in prepared.corpus.items(indices)]
         predictions = search.predictions(one.model, indices, one.partition.name)
         scoring.complete(predictions, [prepared.corpus.utterances[i].id for i in indices])
         found += predictions
@@ -140,6 +143,13 @@ def _decoded_scores(prepared: Prepared, search: Search, chosen: Sequence[Chosen]
     write_predictions(folder / f"predictions.{decoder.name}.jsonl", found)
     scores = scoring.score_partitions(found, prepared.plan.protocol.metrics)
     return tuple(replace(s, metric=f"{s.metric}_{decoder.name}") for s in scores)
+
+
+def _files(options: Any) -> list[dict[str, str]]:
+    """Every file and folder that the task's options name (lexicons, language model, lists), with its SHA-256."""
+    values = [v for given in asdict(options).values() for v in (given if isinstance(given, tuple) else (given,))]
+    paths = [Path(v) for v in values if isinstance(v, str) and v and Path(v).exists()]
+    return [{"name": path.name, "sha256": file_sha(path)} for path in paths]
 
 
 def _head_bytes(prepared: Prepared, chosen: Sequence[Chosen]) -> bytes:
@@ -172,6 +182,7 @@ def _data_facts(prepared: Prepared) -> dict[str, Any]:
         "resampler": corpus.resampler,
         "left_out": corpus.left_out,
         "vetting": str(vet(corpus, prepared.task.protocol)),
+        "files": _files(prepared.options),
         "classes": list(prepared.labels.names),
         "splits": {
             name: {

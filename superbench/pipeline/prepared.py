@@ -25,7 +25,7 @@ from superbench.plan import OURS, RunPlan, RunRequest, departures, resolve_proto
 from superbench.plugin import Decoder, DownstreamSpec, TaskSpec
 from superbench.registry import Registered, Registry
 from superbench.results import RESULT
-from superbench.sampling import Pool, balanced_draw, derived_seed
+from superbench.sampling import Pool, dev_draw
 
 TRAINING_CODE = (
     "superbench.training",
@@ -40,7 +40,10 @@ TRAINING_CODE = (
     "superbench.corpus",
     "superbench.pipeline",
     "superbench.pipeline.outcome",
+    "superbench.pipeline.prepared",
+    "superbench.contracts",
 )
+NO_CODE = ("departures.py", "synthesis/")  # of a task's package: decides no score
 SCORING_CODE = ("superbench.metrics", "superbench.scoring")
 
 
@@ -61,11 +64,17 @@ class Prepared:
     width: int
     folder: Path
     decoder: Decoder | None  # beside greedy decoding
+    options: Any  # of the task
 
     def build(self) -> Probe:
         """A fresh head on a fresh weighted sum."""
         with plugin_guard(self.head_who):
             return Probe(self.layers, self.head.spec.build(self.head_options, self.width, self.labels.size))
+
+    @property
+    def candidates(self) -> Path:
+        """Where candidates keep their state: runs that train alike share it."""
+        return self.folder.parent / "candidates" / self.plan.training[:16]
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -99,10 +108,7 @@ class Prepared:
 
     def selection(self, partition: Partition) -> list[int]:
         """Utterances of dev that the selection score counts, some more than once where dev is resampled."""
-        if self.plan.protocol.dev_sampling == "all":
-            return list(partition.dev)
-        pool = self.pool(partition.dev)
-        return balanced_draw(pool, len(pool.items), derived_seed("dev", partition.name))
+        return dev_draw(self.plan.protocol, self.pool(partition.dev), partition.name)
 
     @property
     def head_who(self) -> str:
@@ -189,6 +195,7 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         width=width,
         folder=settings.runs / task / slug / plan.fingerprint[:16],
         decoder=decoder,
+        options=checked.options,
     )
     _try_head(prepared)
     return prepared
@@ -213,7 +220,7 @@ def _code(task: TaskSpec, head: DownstreamSpec) -> str:
     top = {module.partition(".")[0] for module, _ in found} - {"superbench"}
     modules = {m if m in sys.modules else next(n for n, _ in found if n.startswith(m)) for m in top}
     said = [text for module, texts in found if not module.startswith("superbench.") for text in texts]
-    return sha256_of([said, code_sha(*TRAINING_CODE, *sorted(modules))])
+    return sha256_of([said, code_sha(*TRAINING_CODE, *sorted(modules), without=NO_CODE)])
 
 
 def _try_head(prepared: Prepared) -> None:

@@ -7,7 +7,8 @@ downstream/specaug.py, and stand in `PROTOCOL`; what is not said by their names:
   samples), so that 16 is what has always been trained;
 - vocabulary: fairseq's four specials, then char.dict in its order; blank is `<s>`, and `</s>` ends every target;
 - words are scored as they are after upper-casing; `uer` counts characters and the `|` after each word;
-- a second decoding, with a lexicon and an n-gram model, is an extra: its scores are `wer_lm` and `uer_lm`;
+- a second decoding, with a lexicon and an n-gram model, is an extra: its scores are `wer_lm` and `uer_lm`, of the words
+  it finds (where s3prl prints the greedy `uer` again);
 - learning rates: config.yaml has 1e-4; SUPERB's rule is a search on a log scale, chosen on dev (docs/superb.md).
 
 Departures from the reference are in `TASK.departures`.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superbench.contracts import Row
-from superbench.errors import UsageError
+from superbench.errors import DataError, UsageError
 from superbench.labels import Labels, TokenLabels
 from superbench.plugin import Decoder, SpecAugment, TaskProtocol, TaskSpec
 from superbench_tasks.beam_search import BeamSearch, build_decoder, decoding_sha
@@ -29,7 +30,6 @@ from superbench_tasks.departures import (
     FILE_ORDER,
     INFINITE_GRADIENTS,
     LEARNING_RATES,
-    TEST_ONCE,
     buckets,
 )
 from superbench_tasks.librispeech import FOLDER, SIZES, SUBSETS, read_librispeech
@@ -42,6 +42,7 @@ class AsrProtocol(TaskProtocol):
     subsets: tuple[tuple[str, str], ...]  # of LibriSpeech, and the split each one is
     specials: tuple[str, ...]  # of the vocabulary, in front
     characters: tuple[str, ...]
+    silent: tuple[str, ...]  # of the specials: never written into a hypothesis
     blank: str
     ending: str  # of every target
     boundary: str  # written after every word
@@ -59,6 +60,7 @@ PROTOCOL = AsrProtocol(
     accumulate=1,
     eval_every=2_000,
     clip=1.0,
+    must_beat=1.0,
     lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     sampling="length_buckets",
     augment=SpecAugment(time_warp=5, frequency_masks=4, frequency_width=50, time_masks=2, time_width=40),
@@ -66,6 +68,7 @@ PROTOCOL = AsrProtocol(
     subsets=tuple(SUBSETS.items()),
     specials=("<s>", "<pad>", "</s>", "<unk>"),
     characters=tuple("|ETAONIHSRDLUMWCFGYPBVK'XJQZ"),
+    silent=("<s>", "<pad>", "</s>"),
     blank="<s>",
     ending="</s>",
     boundary="|",
@@ -103,7 +106,7 @@ def labels(references: Sequence[str], official: bool) -> TokenLabels:
         names=(*PROTOCOL.specials, *PROTOCOL.characters),
         blank=PROTOCOL.specials.index(PROTOCOL.blank),
         ending=(PROTOCOL.ending,),
-        silent=PROTOCOL.specials,
+        silent=PROTOCOL.silent,
         split=split_characters,
         join=join_characters,
     )
@@ -117,12 +120,18 @@ def read(root: Path, options: Options) -> tuple[Row, ...]:
 def decoder(options: Options, vocabulary: Labels) -> Decoder | None:
     """Build the beam search of `--lm`, which needs the spellings of `--lexicon`; without `--lm` there is none."""
     if not options.lm:
+        if options.lexicon:
+            raise UsageError(
+                "--lexicon without --lm: ASR uses spellings for the search with a language model alone",
+                "add --lm, or name the task that it is for: --lexicon pr=PATH",
+            )
         return None
     if not options.lexicon:
         raise UsageError("--lm without --lexicon: the search wants each word's spelling", "--lexicon asr=PATH")
     assert isinstance(vocabulary, TokenLabels)
     lexicons, model = [Path(path) for path in options.lexicon], Path(options.lm)
     search = build_decoder(PROTOCOL.beam_search, vocabulary, lexicons, model)
+    _refuse_unwritable(search.words, vocabulary)
     unknown = f"{len(search.unknown)} of {len(search.words)} words of the lexicon are unknown to the language model"
     return Decoder(
         name="lm",
@@ -133,11 +142,26 @@ def decoder(options: Options, vocabulary: Labels) -> Decoder | None:
     )
 
 
+def _refuse_unwritable(words: Sequence[str], vocabulary: TokenLabels) -> None:
+    """A word that is found is scored by its characters: all of them must be in the vocabulary."""
+    wrong = []
+    for word in words:
+        try:
+            vocabulary.encode(word)
+        except KeyError as error:
+            wrong.append(f"{word} ({' '.join(error.args)})")
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} words of the lexicon have characters outside the vocabulary: {', '.join(wrong[:20])}",
+            "leave them out, or write them with A to Z and the apostrophe",
+        )
+
+
 TASK = TaskSpec(
     name="asr",
     version="1.0",
     protocol=PROTOCOL,
-    departures=(EXACT_FEATURES, buckets(28_539), FILE_ORDER, LEARNING_RATES, INFINITE_GRADIENTS, TEST_ONCE),
+    departures=(EXACT_FEATURES, buckets(28_539), FILE_ORDER, LEARNING_RATES, INFINITE_GRADIENTS),
     column="text",
     labels=labels,
     read=read,

@@ -194,7 +194,7 @@ def read_spellings(paths: Sequence[Path], labels: TokenLabels) -> dict[str, tupl
     language model, for tokens that are not in the vocabulary (all of them), for spellings that do not end with the word
     boundary, and where there are no words.
     """
-    silent = {*labels.silent, labels.names[labels.blank]}
+    silent = {*labels.silent, *MARKS, labels.names[labels.blank]}
     indices = {name: i for i, name in enumerate(labels.names) if name not in silent}
     spellings: dict[str, set[tuple[int, ...]]] = {}
     foreign: dict[str, str] = {}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from superbench.contracts import Corpus, Partition, PartSize, Row
-from superbench.errors import DataError
+from superbench.errors import DataError, UsageError
 from superbench.labels import ClassLabels, Labels
 from superbench.plugin import TaskProtocol, TaskSpec
 from superbench_tasks.departures import (
@@ -67,6 +67,7 @@ PROTOCOL = ErProtocol(
     accumulate=8,
     eval_every=1_000,
     clip=1.0,
+    must_beat=0.0,
     lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     sizes=(
         _session("1", 1_085, neu=384, hap=278, ang=229, sad=194),
@@ -82,6 +83,7 @@ PROTOCOL = ErProtocol(
     split_seed=0,
 )
 EMOTIONS = dict(PROTOCOL.merged)
+PLACE = "place among the training turns of session "
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,13 @@ def _turns(home: Path, evaluation: Path, session: str, wrong: list[str]) -> Iter
         )
 
 
+def complete(rows: Sequence[Row], options: Options) -> Sequence[Row]:
+    """Refuse `--meta` with a manifest, which has folds of its own."""
+    if options.meta and not all(any(name.startswith(PLACE) for name in row.labels) for row in rows):
+        raise UsageError("--meta divides the official IEMOCAP", "leave it out with --data, or give --corpus")
+    return rows
+
+
 def _in_listed_order(rows: Sequence[Row], folder: Path) -> tuple[Row, ...]:
     """Add to every row its place in each session's training list; the lists must have the very turns of the tree."""
     wrong: list[str] = []
@@ -187,7 +196,7 @@ def _listed(file: Path) -> dict[str, str]:
 
 
 def _place_in(session: str) -> str:
-    return f"place in Session{session}/train"
+    return f"{PLACE}{session}"
 
 
 def partitions(corpus: Corpus) -> tuple[Partition, ...]:
@@ -218,6 +227,7 @@ TASK = TaskSpec(
     labels=labels,
     read=read,
     folders=(FOLDER,),
+    complete=complete,
     partitions=partitions,
     options=Options,
     summary="emotion recognition (IEMOCAP, four classes, five folds, accuracy)",

@@ -63,6 +63,7 @@ PROTOCOL = KsProtocol(
     accumulate=1,
     eval_every=5_000,
     clip=1.0,
+    must_beat=0.0,
     lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     gain_db=-3.0,
     sampling="balanced",

@@ -41,6 +41,7 @@ class PrProtocol(TaskProtocol):
 
     subsets: tuple[tuple[str, str], ...]  # of LibriSpeech, and the split each one is
     specials: tuple[str, ...]  # of the vocabulary, in front; the first is the CTC blank
+    silent: tuple[str, ...]  # of the specials: never written into a hypothesis
     phones: tuple[str, ...]
     ending: str  # of every target
     lexicons: tuple[tuple[str, int | None], ...]  # files, and the words of each; None: not published
@@ -63,6 +64,7 @@ PROTOCOL = PrProtocol(
     sizes=SIZES,
     subsets=tuple(SUBSETS.items()),
     specials=("<pad>", "<eos>", "<unk>"),
+    silent=("<pad>", "<eos>"),
     phones=("SIL", "SPN", *sorted((*CONSONANTS, *(f"{vowel}{stress}" for vowel in VOWELS for stress in "012")))),
     ending="<eos>",
     lexicons=(("librispeech-lexicon-200k-g2p.txt", None), ("librispeech-lexicon-allothers-g2p.txt", 14_716)),
@@ -96,7 +98,7 @@ def labels(references: Sequence[str], official: bool) -> Labels:
         names=(*known, *(() if official else sorted(further))),
         blank=0,
         ending=(PROTOCOL.ending,),
-        silent=PROTOCOL.specials,
+        silent=PROTOCOL.silent,
         split=split_phones,
         join=" ".join,
     )

@@ -60,6 +60,7 @@ PROTOCOL = SidProtocol(
     accumulate=4,
     eval_every=5_000,
     clip=1.0,
+    must_beat=0.0,
     lr_grid=(1e-1, 1e-2, 1e-3, 1e-4, 1e-5),
     sizes=(
         PartSize(part="train", utterances=138_361, speakers=1_251),

@@ -40,7 +40,7 @@ def drawn(dev):
     classes = sorted({p.reference for p in dev})
     targets = [(classes.index(p.reference),) for p in dev]
     pool = Pool(items=tuple((i,) for i in range(len(dev))), seconds=[1.0] * len(dev), targets=targets)
-    return [dev[i] for i in balanced_draw(pool, len(dev), derived_seed("dev", "all"))]
+    return [dev[i] for i in balanced_draw(pool, len(dev), derived_seed("dev", 0, "all"))]
 
 
 def test_dev_of_keyword_spotting_is_scored_on_one_balanced_draw(run, tones, tmp_path):
@@ -85,6 +85,24 @@ def test_scores_follow_from_the_predictions_on_disk(run):
                 (s["value"], s["numerator"], s["denominator"]) for s in scores
             ]
         assert json.loads(json.dumps(read_result(Path(result["folder"])).to_json())) == result
+
+
+def test_candidates_are_trained_once_for_all_runs_that_train_alike(run, tmp_path):
+    """Another grid, more seeds, the training set's score: what was trained is not trained again."""
+    (first,) = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1")
+    home = Path(first["folder"]).parents[3]
+    trained = {p: p.stat().st_mtime_ns for p in home.rglob("*.pt")}
+    assert len(trained) == 2
+    (scored,) = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1", "--score-train")
+    (wider,) = run("-t", "ks", "--steps", 20, "--lr", "1e-3,1e-2,1e-1")
+    both = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1", "--seeds", "0,1")
+    assert len({r["run_id"] for r in (first, scored, wider, *both)}) == 5
+    assert {p: p.stat().st_mtime_ns for p in trained} == trained
+    assert len([*home.rglob("*.pt")]) == 2 + 1 + 2
+    assert scored["scores"] == first["scores"]
+    assert [c for c in wider["candidates"] if c["lr"] > 1e-3] == [
+        {**c, "chosen": c["chosen"] and wider["lr"] != 1e-3} for c in first["candidates"]
+    ]
 
 
 def test_the_search_is_told_whole_and_its_choice_follows_from_it(run):

@@ -36,6 +36,11 @@ def task(**changes):
     return TaskSpec(**{**facts, "labels": lambda references, official: ClassLabels.sorted_from(references), **changes})
 
 
+def drawing(**changes):
+    """A task that resamples dev, and so may have banks there."""
+    return task(protocol=replace(PROTOCOL, dev_sampling="balanced"), **changes)
+
+
 def row(id_, split="train", label="a", *, path=None, **more):
     return Row(id=id_, path=Path(path or ROOT / f"{id_}.wav"), split=split, labels={"label": label}, **more)
 
@@ -305,7 +310,7 @@ BANK = Crop(seconds=1.0, bank=3)
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_a_bank_of_crops_is_one_recording_in_as_many_utterances(split):
-    corpus, _, problems = look(rows(row("a/x", split, speaker="s", crop=BANK), row("a/x0", split)))
+    corpus, _, problems = look(rows(row("a/x", split, speaker="s", crop=BANK), row("a/x0", split)), drawing())
     assert problems == ()
     assert [(u.id, u.bank) for u in corpus.utterances] == [
         *((f"a/x#00{k}", "a/x") for k in range(3)),
@@ -330,7 +335,9 @@ def test_a_recording_no_longer_than_its_crop_is_an_utterance_like_any_other():
 
 
 @pytest.mark.parametrize(
-    "part", [{"split": "test"}, {"split": "", "fold": "1"}], ids=["test", "a fold, tested in turn"]
+    "part",
+    [{"split": "test"}, {"split": "dev"}, {"split": "", "fold": "1"}, {"split": "train", "fold": "1"}],
+    ids=["test", "dev that is scored whole", "a fold, tested in turn", "a fold with a split"],
 )
 def test_what_is_tested_is_never_cropped(part):
     folded = [row(f"v{k}", "", fold=str(k)) for k in range(4)]
@@ -358,21 +365,20 @@ def test_crops_of_one_recording_may_be_the_same_sound_and_those_of_two_may_not()
     corpus, _, problems = look(rows(row("a", crop=BANK), row("b", crop=BANK)), inspect=inspect)
     assert set(kinds(problems, "warning")) == {"duplicate-audio"}
     assert len(corpus.utterances) == 9
-    assert set(kinds(look(rows(row("a", crop=BANK), row("b", "dev", crop=BANK)), inspect=inspect)[2])) == {
-        "duplicate-audio"
-    }
-    corpus, _, problems = look(rows(row("a", crop=BANK), row("b", "dev", crop=BANK)), inspect=inspect, official=True)
+    apart = rows(row("a", crop=BANK), row("b", "dev", crop=BANK))
+    assert set(kinds(look(apart, drawing(), inspect=inspect)[2])) == {"duplicate-audio"}
+    corpus, _, problems = look(apart, drawing(), inspect=inspect, official=True)
     assert len(corpus.utterances) == 9
     assert set(kinds(problems, "warning")) == {"duplicate-audio"}
 
 
 def test_a_bank_without_a_speaker_is_one_row_without_a_speaker():
     given_rows = [*with_speakers("a", "b", "c"), row("n", crop=BANK), row("m", "dev", crop=BANK)]
-    _, _, problems = look(given_rows, task(speakers="disjoint"))
+    _, _, problems = look(given_rows, drawing(speakers="disjoint"))
     assert kinds(problems, "warning") == ["no-speaker"]
     assert problems[0].what.startswith("2 rows")
     given_rows = [*with_speakers("a", "b", "c"), row("n", "dev", speaker="a", crop=BANK)]
-    _, _, problems = look(given_rows, task(speakers="disjoint"))
+    _, _, problems = look(given_rows, drawing(speakers="disjoint"))
     assert kinds(problems) == ["shared-speaker"]
     assert problems[0].what == "is in 'dev' (1 rows) and 'train' (1 rows)"
 

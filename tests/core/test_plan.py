@@ -197,6 +197,8 @@ OTHERWISE = {
     "sampling": "balanced",
     "halve_above": 18.75,
     "dev_sampling": "balanced",
+    "dev_seed": 1,
+    "must_beat": 0.5,
     "augment": SpecAugment(time_warp=5, frequency_masks=4, frequency_width=50, time_masks=2, time_width=40),
     "sizes": (),
     "family": "",
@@ -259,6 +261,12 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         {"decoder": "x"},
     ):
         assert replace(plan, **change).fingerprint != plan.fingerprint
+    for change in ({"decoder": "x"}, {"seeds": (1,)}, {"score_train": True}, {"departures": ("x",)}, {"scorer": "x"}):
+        assert replace(plan, **change).training == plan.training  # candidates are shared
+        assert replace(plan, **change).fingerprint != plan.fingerprint
+    assert replace(plan, protocol=replace(PROTOCOL, lr_grid=(1.0,))).training == plan.training
+    for change in ({"upstream_key": "l"}, {"corpus_sha": "d"}, {"code": "x"}, {"head": "x"}, {"layers": 0}):
+        assert replace(plan, **change).training != plan.training
     for change in ({"upstream_key": "l"}, {"corpus_sha": "d"}, {"seeds": (1,)}, {"upstream": "x"}, {"device": "cuda"}):
         assert replace(plan, **change).protocol_sha == plan.protocol_sha
     for change in (

@@ -172,24 +172,35 @@ def test_a_head_without_augmentation_is_called_as_ever():
 
 
 @pytest.mark.parametrize(
-    ("direction", "scores", "best_step", "dev", "improved"),
+    ("direction", "must_beat", "scores", "best_step", "dev", "improved"),
     [
-        ("max", [0.2, 0.7, 0.7, 0.6, 0.7], 4, 0.7, True),
-        ("min", [0.9, 0.4, 0.5, 0.4, 0.4], 4, 0.4, True),
-        ("max", [0.0, 0.0, 0.0, 0.0, 0.0], 10, 0.0, False),
-        ("min", [1.0, 1.3, 1.0, 2.0, 1.1], 10, 1.1, False),
-        ("min", [1.5, 1.2, 0.99, 1.2, 1.2], 6, 0.99, True),
+        ("max", 0.0, [0.2, 0.7, 0.7, 0.6, 0.7], 4, 0.7, True),
+        ("min", 1.0, [0.9, 0.4, 0.5, 0.4, 0.4], 4, 0.4, True),
+        ("max", 0.0, [0.0, 0.0, 0.0, 0.0, 0.0], 10, 0.0, False),
+        ("min", 1.0, [1.0, 1.3, 1.0, 2.0, 1.1], 10, 1.1, False),
+        ("min", 1.0, [1.5, 1.2, 0.99, 1.2, 1.2], 6, 0.99, True),
+        ("min", None, [1.5, 1.2, 1.3, 1.2, 1.4], 4, 1.2, True),
+        ("max", None, [0.0, 0.0, 0.0, 0.0, 0.0], 2, 0.0, True),
     ],
-    ids=["first best of a maximum", "first best of a minimum", "never above 0", "never below 1", "late"],
+    ids=[
+        "first best of a maximum",
+        "first best of a minimum",
+        "never above 0",
+        "never below 1",
+        "late",
+        "above 1, with nothing to beat",
+        "at 0, with nothing to beat",
+    ],
 )
 def test_the_first_best_step_stays_and_the_last_where_none_was_better(
-    direction, scores, best_step, dev, improved, tmp_path
+    direction, must_beat, scores, best_step, dev, improved, tmp_path
 ):
-    found, model = fitted(tmp_path, scores, direction=direction)
+    protocol = replace(PROTOCOL, must_beat=must_beat)
+    found, model = fitted(tmp_path, scores, direction=direction, protocol=protocol)
     assert (found.best_step, found.dev, found.improved) == (best_step, dev, improved)
     assert found.curve == tuple(zip((2, 4, 6, 8, 10), scores, strict=True))
     (tmp_path / "shorter").mkdir()
-    shorter = replace(PROTOCOL, steps=best_step)
+    shorter = replace(protocol, steps=best_step)
     _, at_that_step = fitted(tmp_path / "shorter", scores, direction=direction, protocol=shorter)
     assert same(model, at_that_step)
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from superbench.errors import DataError
-from superbench_tasks.asr import PROTOCOL, TASK, Options, labels, read
+from superbench_tasks.asr import PROTOCOL, TASK, Options, decoder, labels, read
 
 LABELS = labels([], True)
 
@@ -41,13 +41,63 @@ def test_characters_outside_the_alphabet(text, symbols):
 
 
 def test_specials_are_not_written():
-    assert LABELS.decode([1, 5, 3, 4, 4, 6, 0, 2]) == "E T"
+    assert LABELS.decode([1, 5, 4, 4, 6, 0, 2]) == "E T"
+    assert LABELS.decode([5, 3, 4, 6]) == "E<unk> T"  # <unk> is an answer like any other
 
 
 def test_units_are_symbols_as_they_came_without_specials():
-    assert LABELS.units([1, 5, 3, 4, 4, 6, 0, 2]) == "E | | T"
+    assert LABELS.units([1, 5, 4, 4, 6, 0, 2]) == "E | | T"
+    assert LABELS.units([5, 3, 4, 6]) == "E <unk> | T"
     assert LABELS.units(LABELS.encode("hi you")) == "H I | Y O U |"
     assert LABELS.units([]) == ""
+
+
+ARPA = """\\data\\
+ngram 1=4
+ngram 2=1
+
+\\1-grams:
+-1\t<unk>
+-99\t<s>\t0
+-1\t</s>
+-0.5\tHI\t0
+
+\\2-grams:
+-0.1\t<s> HI
+
+\\end\\
+"""
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """Build the second decoding from a lexicon."""
+    pytest.importorskip("flashlight.lib.text.decoder", reason="flashlight-text (extra 'decode') is not installed")
+
+    def build(lexicon):
+        (tmp_path / "spelled.txt").write_text(lexicon, encoding="utf-8")
+        (tmp_path / "lm.arpa").write_text(ARPA)
+        return decoder(Options(lexicon=(str(tmp_path / "spelled.txt"),), lm=str(tmp_path / "lm.arpa")), LABELS)
+
+    return build
+
+
+def test_the_second_decoding_says_which_words_its_model_does_not_know(searched):
+    assert searched("HI\tH I |\n").warnings == ()
+    found = searched("HI\tH I |\nYOU\tY O U |\n")
+    assert found.name == "lm"
+    assert found.constants == PROTOCOL.beam_search
+    assert found.warnings == ("1 of 2 words of the lexicon are unknown to the language model",)
+
+
+def test_words_that_could_not_be_scored_are_refused_before_anything_is_trained(searched):
+    with pytest.raises(DataError, match=r"2 words .*3D \(3\), áFTER \(á\)") as caught:
+        searched("3D\tD |\náFTER\tA F T E R |\nHI\tH I |\n")
+    assert "apostrophe" in caught.value.hint
+
+
+def test_without_a_language_model_there_is_no_second_decoding():
+    assert decoder(Options(), LABELS) is None
 
 
 FILES = {
