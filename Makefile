@@ -29,7 +29,7 @@ demo: install
 	  run="$(DEMO) run -p upstreams/example.py -u $$upstream --corpus demo/corpus"; \
 	  $$run -t ks,sid,er --steps 600 && \
 	  $$run -t pr --lexicon demo/corpus/lexicon.txt --steps 200 --lr 1e-1,1e-2 && \
-	  $$run -t asr --head blstm:hidden=96,projector=96,dropout=0 --steps 400 --lr 3e-3 || exit $$?; \
+	  $$run -t asr --head blstm:hidden=128,projector=128,dropout=0 --steps 600 --lr 5e-3 || exit $$?; \
 	done
 	$(DEMO) leaderboard export --csv leaderboard.csv
 	$(DEMO) leaderboard show

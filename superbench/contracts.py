@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from superbench.errors import ContractError
+
 if TYPE_CHECKING:
     import torch
 
@@ -62,6 +64,13 @@ class Crop:
 
     seconds: float  # of each crop; a recording that is not longer is used whole
     bank: int  # crops per recording
+
+    def __post_init__(self) -> None:
+        """Refuse a crop of nothing, and a bank without a crop."""
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float) or not 0 < self.seconds < 3600:
+            raise ContractError(f"a crop of {self.seconds!r} s: above 0 and below 3600", "seconds=8.0, for example")
+        if isinstance(self.bank, bool) or not isinstance(self.bank, int) or self.bank < 1:
+            raise ContractError(f"a bank of {self.bank!r} crops: a whole number, at least 1", "bank=4, for example")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,7 @@ def phone_error_rate(predictions: Sequence[Prediction]) -> Score:
     return _error_rate("per", _texts(predictions))
 
 
+OF_CLASSES = ("accuracy", "uar")  # the others compare texts
 METRICS: Mapping[str, Callable[[Sequence[Prediction]], Score]] = MappingProxyType(
     {
         "accuracy": accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,12 +10,13 @@ from typing import Any, get_args, get_type_hints
 
 from superbench.contracts import Corpus, sha256_of
 from superbench.errors import ContractError, UsageError, did_you_mean
-from superbench.metrics import METRICS
-from superbench.plugin import TaskProtocol, TaskSpec
+from superbench.metrics import METRICS, OF_CLASSES
+from superbench.plugin import SpecAugment, TaskProtocol, TaskSpec
 from superbench.registry import Registered
 from superbench.vetting import vet
 
 LABEL = "superb"  # family of the protocols whose untouched runs earn it
+LOUDEST_DB = 60.0  # of a gain: more turns any recording into silence or into what no encoder was made for
 OURS = "superbench"  # the distribution whose tasks and heads are SUPERB's
 
 
@@ -72,6 +74,10 @@ class RunRequest:
     def refuse_idle(self, specs: Sequence[TaskSpec]) -> None:
         """Refuse options of a task that none of the tasks takes."""
         taken = {name for spec in specs for name in getattr(spec.options, "__dataclass_fields__", {})}
+        asked = {spec.name for spec in specs}
+        for name, _, path in (x.partition("=") for x in self.lexicon if _names_task(x)):
+            if name not in asked:
+                raise UsageError(f"--lexicon {name}={path}: {name} is none of the tasks", f"add --task {name}")
         idle = [name for name in ("lexicon", "lm", "meta") if getattr(self, name) and name not in taken]
         if idle:
             names = ", ".join(spec.name for spec in specs)
@@ -177,12 +183,17 @@ def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
     Fewer steps shrink the interval between evaluations in proportion, down to a twentieth of the steps.
     """
     own = spec.protocol
+    wrong = _not_numbers(own)
+    if wrong:
+        raise ContractError(f"task {spec.name}: its protocol cannot be run: {'; '.join(wrong)}", "mend its plugin")
     wrong = [f"metric {m!r}: {did_you_mean(m, METRICS)}" for m in own.metrics if m not in METRICS]
     wrong += [] if own.metrics else ["no metric"]
     kinds = get_type_hints(TaskProtocol)
     for name in ("objective", "sampling", "dev_sampling", "optimizer", "schedule", "selection"):
         given, known = getattr(own, name), get_args(kinds[name])
         wrong += [] if given in known else [f"{name} {given!r}: {did_you_mean(given, known)}"]
+    odd = [m for m in own.metrics if m in METRICS and (m in OF_CLASSES) != (own.objective == "cross_entropy")]
+    wrong += [f"metric {m!r} is not for objective {own.objective!r}" for m in odd]
     if own.objective == "ctc" and "balanced" in (own.sampling, own.dev_sampling):
         wrong.append("balanced sampling is of classes, and CTC has none")
     if own.objective != "ctc" and own.augment is not None:
@@ -191,12 +202,38 @@ def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
     wrong += [f"{name} is {value}: at least 1" for name, value in counts.items() if value < 1]
     wrong += [] if own.lr_grid and all(0 < lr < float("inf") for lr in own.lr_grid) else [f"lr_grid {own.lr_grid}"]
     wrong += [] if own.clip > 0 else [f"clip is {own.clip}: above 0"]
+    wrong += [] if abs(own.gain_db) <= LOUDEST_DB else [f"gain_db is {own.gain_db}: at most {LOUDEST_DB:g} up or down"]
+    if own.halve_above is not None and (own.halve_above <= 0 or own.sampling != "label_windows"):
+        wrong.append(f"halve_above is {own.halve_above} with {own.sampling}: above 0, and with label_windows alone")
     if wrong:
         raise ContractError(f"task {spec.name}: its protocol cannot be run: {'; '.join(wrong)}", "mend its plugin")
     steps = request.steps or own.steps
     shrunk = max(1, round(own.eval_every * steps / own.steps), -(-steps // 20))
     interval = request.eval_every or (own.eval_every if steps == own.steps else shrunk)
     return replace(own, steps=steps, eval_every=min(interval, steps), lr_grid=tuple(sorted(request.lr or own.lr_grid)))
+
+
+def _not_numbers(protocol: TaskProtocol) -> list[str]:
+    """Constants that are not of the kind they must be."""
+    whole = ("steps", "batch", "accumulate", "eval_every", "sample_rate", "dev_seed")
+    real = ("clip", "gain_db", "halve_above", "must_beat")
+    optional = ("halve_above", "must_beat")
+    wrong = [f"{n} is {v!r}: a whole number" for n in whole if type(v := getattr(protocol, n)) is not int]
+    for name in real:
+        value = getattr(protocol, name)
+        if not (_is_real(value) or (value is None and name in optional)):
+            wrong.append(f"{name} is {value!r}: a finite number")
+    if not (isinstance(protocol.lr_grid, tuple) and all(map(_is_real, protocol.lr_grid))):
+        wrong.append(f"lr_grid is {protocol.lr_grid!r}: a tuple of numbers")
+    if not (isinstance(protocol.metrics, tuple) and all(isinstance(m, str) for m in protocol.metrics)):
+        wrong.append(f"metrics are {protocol.metrics!r}: a tuple of names")
+    if type(protocol.augment) not in (SpecAugment, type(None)):
+        wrong.append(f"augment is {protocol.augment!r}: a SpecAugment, or None")
+    return wrong
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def departures(
@@ -217,9 +254,17 @@ def departures(
         reasons.append(f"task {spec.name} of {task.provenance} is none of SUPERB's")
     if not corpus.official:
         reasons.append("data: CSV manifests in place of the official corpus")
-    elif (vetting := vet(corpus, own)).verdict != "complete":
+    elif (vetting := vet(corpus, own)).verdict == "unknown":
+        reasons.append("the task states no official sizes (protocol.sizes) to vet the corpus by")
+    elif vetting.verdict != "complete":
         reasons.append(f"official corpus {vetting}")
-    reasons += spec.deviations(options) if spec.deviations is not None and corpus.official else ()
+    if spec.deviations is not None and corpus.official:
+        deviations = spec.deviations(options)
+        if not (isinstance(deviations, list | tuple) and all(isinstance(d, str) for d in deviations)):
+            raise ContractError(
+                f"deviations of task {spec.name} returned {deviations!r:.100}", "return a list of texts"
+            )
+        reasons += deviations
     if request.label_column:
         reasons.append(f"labels from the column {request.label_column!r}")
     if request.limit is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import pluggy
 
 from superbench.contracts import Corpus, Crop, Layers, Partition, PartSize, Result, Row, Settings
+from superbench.errors import ContractError
 
 if TYPE_CHECKING:
     import click
@@ -135,6 +136,14 @@ class SpecAugment:
     frequency_width: int  # features, exclusive
     time_masks: int  # per utterance
     time_width: int  # frames, exclusive
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of masks, frames or features."""
+        wrong = [
+            f"{n} is {v!r}" for n, v in vars(self).items() if isinstance(v, bool) or not isinstance(v, int) or v < 0
+        ]
+        if wrong:
+            raise ContractError(f"SpecAugment: {', '.join(wrong)}: whole numbers from 0 up", "see superbench.plugin")
 
 
 @dataclass(frozen=True, kw_only=True)

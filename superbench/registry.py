@@ -289,8 +289,12 @@ def _vetted_name(kind: _Kind, spec: Any) -> str:
         case DownstreamSpec(reads=reads, gives=gives):
             wrong += ["reads"] if reads not in ("pooled", "frames") else []
             wrong += ["gives"] if gives not in ("utterance", "frames") else []
-        case TaskSpec(protocol=protocol):
+        case TaskSpec(protocol=protocol, speakers=speakers):
             wrong += ["protocol"] if not isinstance(protocol, TaskProtocol) else []
+            wrong += ["speakers"] if speakers not in ("disjoint", "any") else []
+            wrong += [at for at in ("version", "column", "summary") if not isinstance(getattr(spec, at), str)]
+            optional = ("read", "partitions", "decoder", "deviations")
+            wrong += [at for at in optional if getattr(spec, at) is not None and not callable(getattr(spec, at))]
     if wrong:
         faults = ", ".join(f"{at}={getattr(spec, at)!r:.60}" for at in wrong)
         raise PluginError(f"the {kind.noun} {name!r} has {faults}", f"see the fields of {kind.spec.__name__}")

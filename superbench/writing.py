@@ -25,6 +25,6 @@ def write_whole(path: Path, content: bytes) -> None:
             temporary.unlink()
         raise ResourceError(
             f"{path} could not be written ({len(content)} bytes): {exc.strerror or exc}",
-            "check space and permissions, and run the same command again: it goes on where it was, "
+            "check the path, space and permissions, and run the same command again: a run goes on where it was, "
             "and finished shards are kept",
         ) from exc

@@ -76,8 +76,7 @@ def _arguments(command: str) -> list[str]:
 
 def _plugin_of(wing: str) -> str:
     """The block of a wing's README that is a whole plugin."""
-    (text,) = (t for language, t in _blocks(_wing(wing)) if language == "python" and "@hookimpl" in t)
-    return text
+    return next(t for language, t in _blocks(_wing(wing)) if language == "python" and "@hookimpl" in t)
 
 
 def _wing(wing: str) -> str:
@@ -238,6 +237,15 @@ def test_the_task_of_its_readme_is_checked_and_run(place, superbench):
     run = superbench(*_arguments("superbench run -p langid.py -u fbank -t langid --data langid.csv --json"))
     assert run.code == 0, run.err
     assert (run.json[0]["task"], run.json[0]["scores"][0]["denominator"]) == ("langid", 3)
+
+
+def test_the_task_that_reads_characters_is_run(place, superbench, tmp_path):
+    _, text = (t for language, t in _blocks(_wing("tasks")) if language == "python" and "@hookimpl" in t)
+    (tmp_path / "spelling.py").write_text(text)
+    arguments = ("-u", "fbank_no_cmvn", "-t", "spelling", "--data", "tones/manifest.csv", "--steps", 2, "--lr", "1e-3")
+    ended = superbench("run", "-p", tmp_path / "spelling.py", *arguments, "--json")
+    assert ended.code == 0, ended.err
+    assert [s["metric"] for s in ended.json[0]["scores"]] == ["wer", "uer"]
 
 
 def test_the_listener_of_its_readme_hears_a_result(place, superbench):

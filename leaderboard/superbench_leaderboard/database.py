@@ -88,7 +88,7 @@ def open_board(url: str, *, create: bool = True) -> Board:
         if not create:
             raise UsageError(
                 f"there is no leaderboard at {file}",
-                "a finished run makes it, or `superbench leaderboard add RUN_FOLDER`",
+                "a finished run makes it, `superbench leaderboard add RUN_FOLDER` or `leaderboard import superb`",
             )
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,8 @@ class Imported:
     source: str
     snapshot: str
     new: int
-    known: int
+    known: int  # and as they were published
+    mended: int  # that said otherwise, or were never published
 
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
@@ -141,16 +142,23 @@ def shipped(source: Source) -> list[PublishedLine]:
 def import_lines(connection: Connection, name: str) -> Imported:
     """Put the lines of a source into the table `published`, inside a `Board.writing` transaction.
 
-    Raises `UsageError` for a source nobody ships, `IntegrityError` where a line stands there with other content.
+    Lines of it that say otherwise, or that it does not have, are put right. Raises `UsageError` for a source nobody
+    ships.
     """
     source = source_of(name)
     lines = {line.key: line for line in shipped(source)}
     stored = {line.key: line for line in published_lines(connection) if line.source == name}
-    _compare(stored, {key: line for key, line in lines.items() if key in stored})
-    new = [asdict(line) for key, line in lines.items() if key not in stored]
-    if new:
-        connection.execute(published.insert(), new)
-    return Imported(source=name, snapshot=source.snapshot, new=len(new), known=len(stored))
+    known = {key for key, line in stored.items() if lines.get(key) == line}
+    if len(known) < len(lines) or len(known) < len(stored):
+        connection.execute(published.delete().where(published.c.source == name))
+        connection.execute(published.insert(), [asdict(line) for line in lines.values()])
+    return Imported(
+        source=name,
+        snapshot=source.snapshot,
+        new=len(lines.keys() - stored.keys()),
+        known=len(known),
+        mended=len(stored) - len(known),
+    )
 
 
 def published_lines(connection: Connection) -> list[PublishedLine]:
@@ -219,5 +227,5 @@ def _compare(stored: _Lines, wanted: _Lines) -> None:
         source, snapshot, task, metric, system = key
         raise IntegrityError(
             f"the published line {system!r}, {task} {metric} (source {source!r}, {snapshot}) {what}",
-            "published lines can be had again: DELETE FROM published, then `superbench leaderboard import SOURCE`",
+            f"`superbench leaderboard import {source}` writes them as they were published",
         )

@@ -27,7 +27,8 @@ def import_published(ctx: click.Context, source: str, as_json: bool, database: s
     if as_json:
         click.echo(json.dumps(asdict(done)))
     else:
-        click.echo(f"{done.new} published scores are new, {done.known} were known")
+        mended = f", {done.mended} were not as published and are put right" if done.mended else ""
+        click.echo(f"{done.new} published scores are new, {done.known} were known{mended}")
         click.echo(f"{source}: {SOURCES[source].where}, {done.snapshot}")
 
 

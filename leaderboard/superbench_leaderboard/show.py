@@ -75,7 +75,8 @@ def _rich(table: Table) -> Any:
     from rich.table import Table as RichTable
 
     better = "lower" if table.direction == "min" else "higher"
-    title = f"{table.task} {'/'.join(table.task_versions)}, {table.label}, data {table.data_sha[:8]}"
+    versions, data, protocol = "/".join(table.task_versions), table.data_sha[:8], table.protocol_sha[:8]
+    title = f"{table.task} {versions}, {table.label}, data {data}, protocol {protocol}"
     if not table.standings:
         title = f"{table.task}, published: nothing of ours"
     caption = f"custom: {'; '.join(table.departures) or 'no reason given'}" if table.label == "custom" else ""

@@ -48,15 +48,15 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
     request = build_options(RunRequest, {"upstream": "none", "task": (task,), **given}, who="corpus check")
     spec = session.registry.task(task).spec
     request.refuse_idle([spec])
-    from superbench.corpus import partitions, told
-    from superbench.pipeline.opening import open_corpus
+    from superbench.corpus import told
+    from superbench.pipeline.opening import divide, open_corpus
     from superbench.vetting import vet
 
     checked = open_corpus(spec, request)
     errors = [p for p in checked.problems if p.severity == "error"]
     warnings = [p for p in checked.problems if p.severity == "warning"]
     found = checked.corpus
-    parts = partitions(spec, found) if found else ()
+    parts = divide(spec, found) if found else ()
     vetting = vet(found, spec.protocol) if found else None
     splits = [(p.name, len(p.train), len(p.dev), len(p.test)) for p in parts]
     if as_json:

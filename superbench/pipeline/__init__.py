@@ -140,8 +140,8 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
 
 
 def _warnings(prepared: Prepared, examples: StoredExamples) -> list[str]:
-    """What a reader of the score must know of the features."""
-    found = []
+    """What a reader of the score must know of the features and of the second decoding."""
+    found = [*(prepared.decoder.warnings if prepared.decoder else ())]
     if prepared.plan.form == "pooled" and examples.spread() < CONSTANT:
         found.append(
             "the time means of the features are the same for every utterance (is each one mean-normalised?): "

@@ -12,8 +12,8 @@ import torch
 
 from superbench import audio
 from superbench import corpus as corpora
-from superbench.contracts import Corpus, Problem
-from superbench.errors import DataError, UsageError
+from superbench.contracts import Corpus, Crop, Partition, Problem, Row
+from superbench.errors import ContractError, DataError, UsageError
 from superbench.features.extraction import LoadedUpstream, check_facts, plugin_guard, probe_hash
 from superbench.features.identity import upstream_key
 from superbench.labels import Labels
@@ -92,6 +92,7 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
         roots = tuple(root / folder for folder in spec.folders) or (root,)
     with plugin_guard(f"task {spec.name!r}"):
         rows = tuple(spec.complete(rows, options))
+    _refuse_odd_rows(rows, spec)
     corpus, labels, problems = corpora.check(
         replace(spec, labels=_guarded_labels(spec)),
         rows,
@@ -114,9 +115,31 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
 def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
     def labels(references: Sequence[str], official: bool) -> Labels:
         with plugin_guard(f"task {spec.name!r}"):
-            return spec.labels(references, official)
+            found = spec.labels(references, official)
+        lacking = [name for name in ("size", "names", "encode", "decode") if not hasattr(found, name)]
+        if lacking:
+            raise ContractError(
+                f"labels of task {spec.name} returned {found!r:.80}, which has no {', '.join(lacking)}",
+                "return a ClassLabels or a TokenLabels of superbench.labels",
+            )
+        return found
 
     return labels
+
+
+def _refuse_odd_rows(rows: Sequence[Row], spec: TaskSpec) -> None:
+    """What a task's reader gives must be rows, their labels texts, and their crops crops."""
+    for row in rows:
+        odd = "" if isinstance(row, Row) else f"{row!r:.80} in place of a Row"
+        if not odd:
+            texts = {**row.labels, "split": row.split, "fold": row.fold, "speaker": row.speaker}
+            odd = ", ".join(f"{name}={value!r:.60}" for name, value in texts.items() if not isinstance(value, str))
+            odd = odd or ("" if row.crop is None or isinstance(row.crop, Crop) else f"crop={row.crop!r:.60}")
+        if odd:
+            who = getattr(row, "id", "")
+            raise ContractError(
+                f"task {spec.name} gives a row {who!r} with {odd}", "labels are texts, crop is a Crop: see plugin.Row"
+            )
 
 
 def _official_root(spec: TaskSpec, request: RunRequest) -> Path:
@@ -137,6 +160,12 @@ def _official_root(spec: TaskSpec, request: RunRequest) -> Path:
             "--corpus takes the PARENT of the official folders; --corpus TASK=ROOT overrides one",
         )
     return root
+
+
+def divide(spec: TaskSpec, corpus: Corpus) -> tuple[Partition, ...]:
+    """Train, dev and test, once or once per fold; what the task's own rule does wrong is its plugin's fault."""
+    with plugin_guard(f"task {spec.name!r}"):
+        return corpora.partitions(spec, corpus)
 
 
 def require_corpus(checked: CheckedCorpus, task: str) -> tuple[Corpus, Labels]:

@@ -93,7 +93,7 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
         timings={**found.timings, "score": time.monotonic() - begun},
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         folder=str(folder),
-        warnings=(*found.warnings, *(prepared.decoder.warnings if prepared.decoder else ())),
+        warnings=found.warnings,
         decoder=_decoder_facts(prepared),
     )
 

@@ -20,7 +20,7 @@ from superbench.features.passes import Need, need, readable_layers
 from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
 from superbench.options import build_options, format_reference, split_reference
-from superbench.pipeline.opening import open_corpus, require_corpus
+from superbench.pipeline.opening import divide, open_corpus, require_corpus
 from superbench.plan import OURS, RunPlan, RunRequest, departures, resolve_protocol
 from superbench.plugin import Decoder, DownstreamSpec, TaskSpec
 from superbench.registry import Registered, Registry
@@ -143,10 +143,10 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
     layers, width = readable_layers(loaded, form, request.layers)
     checked = open_corpus(spec, request)
     corpus, labels = require_corpus(checked, task)
-    partitions = corpora.partitions(spec, corpus)
+    partitions = divide(spec, corpus)
     if request.limit is not None:
         corpus = corpora.limit(corpus, request.limit)
-        partitions = corpora.partitions(spec, corpus)
+        partitions = divide(spec, corpus)
     shown_head = format_reference(head_name, head_options)
     blank = getattr(labels, "blank", None)
     if protocol.objective == "ctc" and (not isinstance(blank, int) or not 0 <= blank < labels.size):
@@ -156,6 +156,8 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         )
     with plugin_guard(f"task {task!r}"):
         decoder = spec.decoder(checked.options, labels) if spec.decoder is not None else None
+        if not isinstance(decoder, Decoder | None):
+            raise ContractError(f"decoder of task {task} returned {decoder!r:.80}", "return a Decoder, or None")
         reasons = departures(found, request, corpus, protocol=protocol, head=shown_head, options=checked.options)
     if registered.provenance.distribution != OURS:
         reasons += (f"head {head_name} of {registered.provenance} is none of SUPERB's",)

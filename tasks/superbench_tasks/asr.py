@@ -132,6 +132,11 @@ def decoder(options: Options, vocabulary: Labels) -> Decoder | None:
     lexicons, model = [Path(path) for path in options.lexicon], Path(options.lm)
     search = build_decoder(PROTOCOL.beam_search, vocabulary, lexicons, model)
     _refuse_unwritable(search.words, vocabulary)
+    if len(search.unknown) == len(search.words):
+        raise DataError(
+            f"the language model {model} knows none of the {len(search.words)} words of the lexicon",
+            "are both in upper case, and of one language?",
+        )
     unknown = f"{len(search.unknown)} of {len(search.words)} words of the lexicon are unknown to the language model"
     return Decoder(
         name="lm",

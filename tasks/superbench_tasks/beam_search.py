@@ -15,10 +15,13 @@ lexicon file and checks none of it.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib
 import math
+import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,7 +131,7 @@ def build_decoder(
 
     The language model is an ARPA file, plain or compressed, or a KenLM binary; KenLM tells them by their content. It
     reads an ARPA file whole and finds what is wrong in it. Of a binary it checks the head and the size, and trusts the
-    rest: damage inside can end the process. It writes its progress to stderr.
+    rest: damage inside can end the process. Its progress bar, which nothing else switches off, is not shown.
 
     Raises `MissingExtraError` without flashlight-text, and `DataError` where a file cannot be read or is not what it
     should be. A word that the language model does not know is scored as `<unk>` (log10 -100 where the model has none);
@@ -142,7 +145,8 @@ def build_decoder(
     spellings = read_spellings(lexicon_paths, labels)
     words = tuple(spellings)
     try:
-        model = flashlight.decoder.kenlm.KenLM(str(lm_path), flashlight.dictionary.Dictionary([*words, UNKNOWN]))
+        with _silenced_stderr():
+            model = flashlight.decoder.kenlm.KenLM(str(lm_path), flashlight.dictionary.Dictionary([*words, UNKNOWN]))
     except (RuntimeError, ValueError) as error:  # what pybind11 makes of KenLM's exceptions
         raise DataError(
             f"the language model {lm_path} cannot be read: {str(error).splitlines()[-1]}",
@@ -170,6 +174,25 @@ def build_decoder(
         False,  # the language model is of words, not of tokens
     )
     return WordDecoder(words=words, unknown=_unknown(words, model), classes=labels.size, search=search)
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Send to nowhere what C++ writes to the process's own stderr."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def decoding_sha(constants: BeamSearch, lexicon_paths: Sequence[Path], lm_path: Path) -> str:

@@ -109,7 +109,8 @@ def read(root: Path, options: Options) -> tuple[Row, ...]:
     if not options.lexicon:
         raise UsageError(
             "pr needs a lexicon for the official LibriSpeech, which has no phones",
-            "--lexicon PATH (SUPERB's are librispeech-lexicon-200k-g2p.txt and librispeech-lexicon-allothers-g2p.txt)",
+            "--lexicon PATH, or pr=PATH beside another task's "
+            "(SUPERB's are librispeech-lexicon-200k-g2p.txt and librispeech-lexicon-allothers-g2p.txt)",
         )
     return read_librispeech(root)
 
@@ -122,6 +123,12 @@ def complete(rows: Sequence[Row], options: Options) -> Sequence[Row]:
     if not options.lexicon:
         return rows
     lexicon = read_lexicons([Path(path) for path in options.lexicon])
+    spelled = [word for word, phones in lexicon.items() if phones.endswith(" |")]
+    if spelled:
+        raise DataError(
+            f"{len(spelled)} words of the lexicon are spelled, not pronounced: {spelled[0]} {lexicon[spelled[0]]}",
+            "PR wants phones (HELLO HH AH0 L OW1); give spellings to ASR: --lexicon asr=PATH --lexicon pr=PATH",
+        )
     silent = [row.where or row.id for row in rows if not row.labels.get("text", "").strip()]
     if silent:
         raise DataError(

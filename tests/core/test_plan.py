@@ -128,7 +128,7 @@ def test_rows_of_a_manifest_that_are_left_out_are_said():
 
 def test_a_corpus_whose_size_nobody_states_is_not_taken_on_trust():
     unsized = replace(TASK, protocol=replace(PROTOCOL, sizes=()))
-    assert reasons(unsized) == ("official corpus unknown",)
+    assert reasons(unsized) == ("the task states no official sizes (protocol.sizes) to vet the corpus by",)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,17 @@ OTHERWISE = {
         ({"objective": "ctc", "sampling": "balanced"}, "CTC has none"),
         ({"objective": "ctc", "dev_sampling": "balanced"}, "CTC has none"),
         ({"augment": OTHERWISE["augment"]}, "augment masks frames"),
+        ({"augment": 5}, "augment is 5: a SpecAugment"),
+        ({"metrics": ("wer",)}, "metric 'wer' is not for objective 'cross_entropy'"),
+        ({"metrics": "accuracy"}, "metrics are 'accuracy': a tuple"),
+        ({"gain_db": "loud"}, "gain_db is 'loud': a finite number"),
+        ({"gain_db": float("nan")}, "gain_db is nan: a finite number"),
+        ({"gain_db": 400.0}, "gain_db is 400.0: at most 60"),
+        ({"lr_grid": "0.1"}, "lr_grid is '0.1': a tuple of numbers"),
+        ({"steps": 2.5}, "steps is 2.5: a whole number"),
+        ({"must_beat": float("inf")}, "must_beat is inf: a finite number"),
+        ({"halve_above": -1.0, "sampling": "label_windows"}, "halve_above is -1.0"),
+        ({"halve_above": 18.75}, "label_windows alone"),
     ],
 )
 def test_a_protocol_that_cannot_be_run(change, words):

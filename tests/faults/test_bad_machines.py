@@ -98,7 +98,7 @@ def test_too_little_room_is_said_before_anything_is_computed(bench, refused, mon
     ("name", "words"),
     [
         ("*.safetensors", ("could not be written", "No space left", "finished shards are kept")),
-        ("*.pt", ("could not be written", "No space left", "it goes on where it was")),
+        ("*.pt", ("could not be written", "No space left", "a run goes on where it was")),
         ("head.safetensors", ("head.safetensors", "No space left")),
         ("result.json", ("result.json", "No space left")),
     ],

@@ -178,10 +178,15 @@ def test_missing_line_is_named_and_the_first_one(imported):
         verify_published(connection)
 
 
-def test_import_never_overwrites(imported):
-    change(imported, value=1.0)
-    with pytest.raises(IntegrityError, match=r"value = 1\.0"), imported.writing() as connection:
-        import_lines(connection, "superb")
+@pytest.mark.parametrize("values", [{"value": 1.0}, {"system": "Mine"}])
+def test_import_puts_right_what_was_changed(imported, values):
+    change(imported, **values)
+    with imported.writing() as connection:
+        done = import_lines(connection, "superb")
+        assert (done.new, done.known, done.mended) == ("system" in values, SCORES - 1, 1)
+        assert verify_published(connection) == SCORES
+        done = import_lines(connection, "superb")
+        assert (done.new, done.known, done.mended) == (0, SCORES, 0)
 
 
 def test_golden_database_takes_the_lines_it_lacks(tmp_path):

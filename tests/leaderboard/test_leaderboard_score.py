@@ -56,6 +56,7 @@ def test_import_says_what_is_new_and_what_was_known(run):
         "snapshot": "2022-04-10 a35a9ec",
         "new": 0,
         "known": 407,
+        "mended": 0,
     }
 
 
