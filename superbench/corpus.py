@@ -176,15 +176,23 @@ def partitions(task: TaskSpec, corpus: Corpus) -> tuple[Partition, ...]:
 def _refuse_unsound(task: TaskSpec, corpus: Corpus, found: Sequence[Partition]) -> None:
     """A task's own rule must leave no part empty, mix none, and test every utterance of its folds exactly once."""
     wrong = []
+    everyone = range(len(corpus.utterances))
     for p in found:
+        if not set(everyone).issuperset((*p.train, *p.dev, *p.test)):
+            raise ContractError(
+                f"task {task.name}: {p.name} has an index that is no utterance's", "mend its partitions"
+            )
+        drawn = p.train if "dev" not in _cropped(task) else (*p.train, *p.dev)
+        if {i for i in everyone if corpus.utterances[i].bank} & {*p.test, *p.dev}.difference(drawn):
+            wrong.append(f"{p.name}: crops of a recording are scored, in place of the whole")
         if not (p.train and p.dev and p.test):
             wrong.append(f"{p.name}: train, dev or test is empty")
         if len({*p.train, *p.dev, *p.test}) < len(p.train) + len(p.dev) + len(p.test):
             wrong.append(f"{p.name}: an utterance is in it twice")
     tested = sorted(i for p in found for i in p.test)
-    everyone = range(len(corpus.utterances)) if len(found) > 1 else _indices(corpus, {"test"})
-    if tested != list(everyone):
-        wrong.append(f"{len(tested)} utterances are tested, {len(everyone)} should be, each once")
+    due = everyone if len(found) > 1 else _indices(corpus, {"test"})
+    if tested != list(due):
+        wrong.append(f"{len(tested)} utterances are tested, {len(due)} should be, each once")
     if wrong:
         raise ContractError(f"task {task.name} divides its corpus unsoundly: {'; '.join(wrong)}", "mend its partitions")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args, get_type_hints
 
-from superbench.contracts import Corpus, sha256_of
+from superbench.contracts import Corpus, PartSize, sha256_of
 from superbench.errors import ContractError, UsageError, did_you_mean
 from superbench.metrics import METRICS, OF_CLASSES
 from superbench.plugin import SpecAugment, TaskProtocol, TaskSpec
@@ -227,6 +227,10 @@ def _not_numbers(protocol: TaskProtocol) -> list[str]:
         wrong.append(f"lr_grid is {protocol.lr_grid!r}: a tuple of numbers")
     if not (isinstance(protocol.metrics, tuple) and all(isinstance(m, str) for m in protocol.metrics)):
         wrong.append(f"metrics are {protocol.metrics!r}: a tuple of names")
+    if type(protocol.head) is not str:
+        wrong.append(f"head is {protocol.head!r}: a text, such as 'pooled_linear'")
+    if not (isinstance(protocol.sizes, tuple) and all(isinstance(s, PartSize) for s in protocol.sizes)):
+        wrong.append(f"sizes are {protocol.sizes!r:.80}: a tuple of PartSize")
     if type(protocol.augment) not in (SpecAugment, type(None)):
         wrong.append(f"augment is {protocol.augment!r}: a SpecAugment, or None")
     return wrong

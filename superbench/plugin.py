@@ -30,6 +30,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 __all__ = [
     "CommandSpec",
+    "Corpus",
     "Crop",
     "Decoder",
     "Departure",
@@ -38,6 +39,7 @@ __all__ = [
     "Layers",
     "NoOptions",
     "PartSize",
+    "Partition",
     "RecipeSpec",
     "Row",
     "Settings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,10 @@ def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
                 f"labels of task {spec.name} returned {found!r:.80}, which has no {', '.join(lacking)}",
                 "return a ClassLabels or a TokenLabels of superbench.labels",
             )
+        if not all(isinstance(name, str) for name in found.names):
+            raise ContractError(
+                f"labels of task {spec.name} have names that are no texts: {found.names!r:.80}", "str(x)"
+            )
         return found
 
     return labels
@@ -130,15 +134,20 @@ def _guarded_labels(spec: TaskSpec) -> Callable[[Sequence[str], bool], Labels]:
 def _refuse_odd_rows(rows: Sequence[Row], spec: TaskSpec) -> None:
     """What a task's reader gives must be rows, their labels texts, and their crops crops."""
     for row in rows:
-        odd = "" if isinstance(row, Row) else f"{row!r:.80} in place of a Row"
-        if not odd:
-            texts = {**row.labels, "split": row.split, "fold": row.fold, "speaker": row.speaker}
-            odd = ", ".join(f"{name}={value!r:.60}" for name, value in texts.items() if not isinstance(value, str))
-            odd = odd or ("" if row.crop is None or isinstance(row.crop, Crop) else f"crop={row.crop!r:.60}")
+        if not isinstance(row, Row):
+            raise ContractError(f"task {spec.name} gives {row!r:.80} in place of a Row", "see superbench.plugin.Row")
+        texts = {name: getattr(row, name) for name in ("id", "split", "fold", "speaker", "where")}
+        odd = [name for name, value in texts.items() if not isinstance(value, str)]
+        labelled = isinstance(row.labels, Mapping) and all(isinstance(v, str) for v in row.labels.values())
+        odd += [] if labelled else ["labels"]
+        odd += [] if isinstance(row.path, Path) else ["path"]
+        odd += [name for name in ("start", "end") if not isinstance(getattr(row, name), int | float | None)]
+        odd += [] if isinstance(row.crop, Crop | None) else ["crop"]
         if odd:
-            who = getattr(row, "id", "")
+            faults = ", ".join(f"{name}={getattr(row, name)!r:.60}" for name in odd)
             raise ContractError(
-                f"task {spec.name} gives a row {who!r} with {odd}", "labels are texts, crop is a Crop: see plugin.Row"
+                f"task {spec.name} gives a row {row.id!r:.60} with {faults}",
+                "labels are texts, path is a Path, times are seconds, crop is a Crop: see superbench.plugin.Row",
             )
 
 

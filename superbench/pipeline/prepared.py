@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,7 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         )
     with plugin_guard(f"task {task!r}"):
         decoder = spec.decoder(checked.options, labels) if spec.decoder is not None else None
-        if not isinstance(decoder, Decoder | None):
-            raise ContractError(f"decoder of task {task} returned {decoder!r:.80}", "return a Decoder, or None")
+        _refuse_odd_decoder(decoder, task, protocol.objective)
         reasons = departures(found, request, corpus, protocol=protocol, head=shown_head, options=checked.options)
     if registered.provenance.distribution != OURS:
         reasons += (f"head {head_name} of {registered.provenance} is none of SUPERB's",)
@@ -201,6 +200,21 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
     )
     _try_head(prepared)
     return prepared
+
+
+def _refuse_odd_decoder(decoder: Any, task: str, objective: str) -> None:
+    """A second decoding is a `Decoder` of a CTC task, with the fields it states."""
+    if decoder is None:
+        return
+    if not isinstance(decoder, Decoder):
+        raise ContractError(f"decoder of task {task} returned {decoder!r:.80}", "return a Decoder, or None")
+    texts = (decoder.name, decoder.sha, *decoder.warnings)
+    if not (all(isinstance(t, str) for t in texts) and is_dataclass(decoder.constants) and callable(decoder.decode)):
+        raise ContractError(f"decoder of task {task} has odd fields: {decoder!r:.200}", "see superbench.plugin.Decoder")
+    if objective != "ctc":
+        raise ContractError(
+            f"decoder of task {task}: only CTC is decoded, and its objective is {objective!r}", "leave it out"
+        )
 
 
 def _division(corpus: Corpus, partitions: tuple[Partition, ...]) -> str:

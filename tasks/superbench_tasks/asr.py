@@ -134,7 +134,7 @@ def decoder(options: Options, vocabulary: Labels) -> Decoder | None:
     _refuse_unwritable(search.words, vocabulary)
     if len(search.unknown) == len(search.words):
         raise DataError(
-            f"the language model {model} knows none of the {len(search.words)} words of the lexicon",
+            f"the language model {model} tells none of the {len(search.words)} words of the lexicon from unknown ones",
             "are both in upper case, and of one language?",
         )
     unknown = f"{len(search.unknown)} of {len(search.words)} words of the lexicon are unknown to the language model"
