@@ -138,19 +138,42 @@ def test_the_kills_above_are_all_there_are(command, tmp_path):
     assert survivor.exitcode == 0
 
 
+# A linear head that takes its time in training, where it is told to.
+SLOW = """
+    import os, time
+    from superbench.plugin import DownstreamSpec, hookimpl
+
+    def build(options, width, classes):
+        import torch
+
+        class Slow(torch.nn.Linear):
+            def forward(self, x, lengths=None):
+                time.sleep(float(os.environ.get("SECONDS_PER_STEP", "0")))
+                return super().forward(x)
+
+        return Slow(width, classes)
+
+    @hookimpl
+    def superbench_downstreams():
+        yield DownstreamSpec(name="slow", build=build, reads="pooled")
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "steps"),
-    [(signal.SIGTERM, 20), (signal.SIGINT, 600)],
+    [(signal.SIGTERM, 20), (signal.SIGINT, 300)],
     ids=["SIGTERM while it extracts", "SIGINT while it trains"],
 )
-def test_an_interrupted_run_says_so_and_goes_on(number, steps, counting, calls, tones, superbench, tmp_path, outcome):
+def test_an_interrupted_run_says_so_and_goes_on(
+    number, steps, counting, calls, plugin, tones, superbench, tmp_path, outcome
+):
     home = tmp_path / "home"
     run = ["run", "-p", str(counting), "-u", "counting", "-t", "ks", "--data", str(tones), "--lr", "1e-3"]
-    run += ["--steps", str(steps), "--eval-every", "20"]
+    run += ["-p", str(plugin(SLOW, "slow.py")), "--head", "slow", "--steps", str(steps), "--eval-every", "20"]
     extracting = number == signal.SIGTERM
     process = subprocess.Popen(
         [*PROGRAM, "--home", home, *run],
-        env={**os.environ, "SECONDS_PER_WAVE": "0.3" if extracting else "0"},
+        env={**os.environ, "SECONDS_PER_WAVE" if extracting else "SECONDS_PER_STEP": "0.3" if extracting else "0.05"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
