@@ -171,6 +171,8 @@ def test_an_interrupted_run_says_so_and_goes_on(
     run = ["run", "-p", str(counting), "-u", "counting", "-t", "ks", "--data", str(tones), "--lr", "1e-3"]
     run += ["-p", str(plugin(SLOW, "slow.py")), "--head", "slow", "--steps", str(steps), "--eval-every", "20"]
     extracting = number == signal.SIGTERM
+    # a shell that puts the tests into the background has them, and their children, ignore SIGINT
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*PROGRAM, "--home", home, *run],
         env={**os.environ, "SECONDS_PER_WAVE" if extracting else "SECONDS_PER_STEP": "0.3" if extracting else "0.05"},
@@ -178,6 +180,7 @@ def test_an_interrupted_run_says_so_and_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     while not (calls() if extracting else list(home.rglob("*.pt"))):
         assert process.poll() is None, process.communicate()[1]
