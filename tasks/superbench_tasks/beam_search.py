@@ -16,13 +16,11 @@ lexicon file and checks none of it.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import importlib
 import math
 import os
 import sys
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from superbench.contracts import sha256_of
 from superbench.errors import ContractError, DataError, MissingExtraError, NumericalError, UsageError
 from superbench.labels import TokenLabels
+from superbench_tasks.lexicon import lexicon_lines
 
 if TYPE_CHECKING:
     import torch
@@ -222,7 +221,7 @@ def read_spellings(paths: Sequence[Path], labels: TokenLabels) -> dict[str, tupl
     spellings: dict[str, set[tuple[int, ...]]] = {}
     foreign: dict[str, str] = {}
     unbounded: list[str] = []
-    for where, line in (located for path in paths for located in _lines(path)):
+    for where, line in (located for path in paths for located in lexicon_lines(path)):
         word, *tokens = line.split()
         if not tokens:
             raise DataError(f"{where}: no spelling after {word!r}", FORMAT)
@@ -248,17 +247,6 @@ def read_spellings(paths: Sequence[Path], labels: TokenLabels) -> dict[str, tupl
     if not spellings:
         raise DataError(f"there are no words in the lexicon {', '.join(map(str, paths))}", FORMAT)
     return {word: tuple(sorted(spellings[word])) for word in sorted(spellings)}
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """(file:line, text) of every line that is not empty."""
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", line
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"the lexicon {path} cannot be read: {error}", "give UTF-8 text, plain or .gz") from error
 
 
 def _trie(spellings: Mapping[str, Sequence[Sequence[int]]], classes: int, silence: int, model: Any) -> Any:

@@ -22,10 +22,20 @@ def read_lexicons(paths: Sequence[Path]) -> dict[str, str]:
     """
     lexicon: dict[str, str] = {}
     for path in paths:
-        for number, line in enumerate(_text(path).split("\n"), start=1):
-            for word, phones in _entries(line, f"{path}:{number}"):
+        for where, line in lexicon_lines(path, latin=True):
+            for word, phones in _entries(line, where):
                 lexicon.setdefault(word, phones)
     return lexicon
+
+
+def lexicon_lines(path: Path, *, latin: bool = False) -> Iterator[tuple[str, str]]:
+    """(file:line, text) of every line of a lexicon, plain or .gz, that is not empty.
+
+    The text is UTF-8, or else, where `latin`, Latin-1. Raises `DataError` for a file that cannot be read as that.
+    """
+    for number, line in enumerate(_text(path, latin).split("\n"), start=1):
+        if line.strip():
+            yield f"{path}:{number}", line
 
 
 # Lines of CMUdict (two spaces after the word in 0.7, one in cmudict.dict, comments behind `;;;` or ` #`):
@@ -36,7 +46,7 @@ def read_lexicons(paths: Sequence[Path]) -> dict[str, str]:
 #   ABBEY<tab>AE1 B IY0
 def _entries(line: str, where: str) -> Iterator[tuple[str, str]]:
     """One (word, phones) or, for a comment, an empty line or a further variant, none."""
-    if not line.strip() or line.startswith(";;;"):
+    if line.startswith(";;;"):
         return
     word, *phones = COMMENT.sub("", line).split()
     if not phones:
@@ -45,17 +55,20 @@ def _entries(line: str, where: str) -> Iterator[tuple[str, str]]:
         yield word.upper(), " ".join(phones)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, latin: bool) -> str:
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"the lexicon {path} cannot be read: {error}", "check the path given to --lexicon") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            if latin:
+                return content.decode("latin-1")
+            raise
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        mend = "check the path given to --lexicon: it is text in UTF-8, plain or .gz"
+        raise DataError(f"the lexicon {path} cannot be read: {error}", mend) from error
 
 
 def pronounce(transcripts: Sequence[tuple[str, str]], lexicon: Mapping[str, str]) -> list[str]:
