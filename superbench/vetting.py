@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from superbench.contracts import SPLITS, Corpus, PartSize, Utterance
@@ -68,7 +68,7 @@ def _finding(size: PartSize, recordings: list[tuple[Utterance, ...]]) -> Finding
         official=size,
         differences=(),
     )
-    return Finding(**{**vars(found), "differences": tuple(_differences(found, whole))})
+    return replace(found, differences=tuple(_differences(found, whole)))
 
 
 def _differences(found: Finding, whole: list[Utterance]) -> Iterator[str]:

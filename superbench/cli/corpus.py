@@ -10,7 +10,8 @@ import click
 from superbench.cli.output import echo_json, echo_table
 from superbench.errors import DataError, UsageError
 from superbench.options import build_options
-from superbench.plan import RunRequest, resolve_protocol
+from superbench.plan import RunRequest
+from superbench.protocol import check_protocol
 from superbench.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
     request = build_options(RunRequest, {"upstream": "none", "task": (task,), **given}, who="corpus check")
     spec = session.registry.task(task).spec
     request.refuse_idle([spec])
-    resolve_protocol(spec, request)
+    check_protocol(spec)
     from superbench.corpus import told
     from superbench.pipeline.opening import divide, open_corpus
     from superbench.vetting import vet

@@ -23,6 +23,7 @@ from superbench.options import build_options, format_reference, split_reference
 from superbench.pipeline.opening import divide, open_corpus, require_corpus
 from superbench.plan import OURS, RunPlan, RunRequest, departures, resolve_protocol
 from superbench.plugin import Decoder, DownstreamSpec, TaskSpec
+from superbench.protocol import check_protocol
 from superbench.registry import Registered, Registry
 from superbench.results import RESULT
 from superbench.sampling import Pool, dev_draw
@@ -118,6 +119,7 @@ class Prepared:
 def prepare(request: RunRequest, task: str, registry: Registry, settings: Settings, loaded: LoadedUpstream) -> Prepared:
     """Resolve one task of a request into a frozen plan; everything that can be refused is refused here."""
     found = registry.task(task)
+    check_protocol(found.spec)
     own = found.spec.protocol
     spec = replace(found.spec, protocol=replace(own, head=_canonical(own.head, registry)))
     found = replace(found, spec=spec)

@@ -35,7 +35,7 @@ LEARNING_RATES = Departure(
 )
 INFINITE_GRADIENTS = Departure(
     what="a gradient that is infinite is not applied, and counted",
-    why="s3prl does so with NaN only, and an infinite norm makes every weight NaN or zero",
+    why="s3prl does so with NaN only; clipped by an infinite norm a gradient is zero, or NaN where it was infinite",
     effect="none unless `nan_steps` is above 0",
 )
 TEST_ONCE = Departure(

@@ -11,6 +11,7 @@ from superbench.contracts import Corpus, Crop, PartSize, Provenance, Utterance
 from superbench.errors import ContractError, UsageError
 from superbench.plan import RunPlan, RunRequest, departures, resolve_protocol
 from superbench.plugin import SpecAugment, TaskProtocol, TaskSpec
+from superbench.protocol import check_protocol
 from superbench.registry import Registered
 
 PROTOCOL = TaskProtocol(
@@ -235,7 +236,7 @@ OTHERWISE = {
 )
 def test_a_protocol_that_cannot_be_run(change, words):
     with pytest.raises(ContractError) as caught:
-        resolve_protocol(replace(TASK, protocol=replace(PROTOCOL, **change)), REQUEST)
+        check_protocol(replace(TASK, protocol=replace(PROTOCOL, **change)))
     assert words in str(caught.value)
 
 
@@ -272,11 +273,18 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         {"decoder": "x"},
     ):
         assert replace(plan, **change).fingerprint != plan.fingerprint
-    for change in ({"decoder": "x"}, {"seeds": (1,)}, {"score_train": True}, {"departures": ("x",)}, {"scorer": "x"}):
+    for change in ({"decoder": "x"}, {"seeds": (1,)}, {"score_train": True}, {"departures": ("x",)}):
         assert replace(plan, **change).training == plan.training  # candidates are shared
         assert replace(plan, **change).fingerprint != plan.fingerprint
     assert replace(plan, protocol=replace(PROTOCOL, lr_grid=(1.0,))).training == plan.training
-    for change in ({"upstream_key": "l"}, {"corpus_sha": "d"}, {"code": "x"}, {"head": "x"}, {"layers": 0}):
+    for change in (
+        {"upstream_key": "l"},
+        {"corpus_sha": "d"},
+        {"code": "x"},
+        {"head": "x"},
+        {"layers": 0},
+        {"scorer": "x"},  # which step was best on dev is kept with a candidate
+    ):
         assert replace(plan, **change).training != plan.training
     for change in ({"upstream_key": "l"}, {"corpus_sha": "d"}, {"seeds": (1,)}, {"upstream": "x"}, {"device": "cuda"}):
         assert replace(plan, **change).protocol_sha == plan.protocol_sha

@@ -122,6 +122,7 @@ SPOILT = {
     "labels of a row that are none": ({ROW: "labels=None"}, CHECK, ("a row 'dev00' with labels=None", ODD_ROW)),
     "time that is a text": ({ROW: f"{ROW}, start='0'"}, CHECK, ("a row 'dev00' with start='0'", ODD_ROW)),
     "constant that corpus check sees": (with_constant("gain_db='loud'"), CHECK, (CANNOT_RUN, "gain_db is 'loud'")),
+    "head that is a number": ({'head="pooled_linear"': "head=5"}, PLAN, (CANNOT_RUN, "head is 5: a text")),
     "sizes that are none": (with_constant("sizes=('a',)"), CHECK, (CANNOT_RUN, "a tuple of PartSize")),
     "row that is none": ({"yield Row(": "yield dict("}, CHECK, ("task kind gives {'id': ", "in place of a Row")),
     "masks without CTC": (with_constant(mask()), PLAN, (CANNOT_RUN, "augment masks frames", "mend its plugin")),
