@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from superbench.progress import Progress
 
 
-def load_upstream(reference: str, *, device: str = "cpu", plugins: Sequence[str] = ()) -> LoadedUpstream:
+def load_upstream(
+    reference: str, *, tap: str = "hidden", device: str = "cpu", plugins: Sequence[str] = ()
+) -> LoadedUpstream:
     """Load an upstream by "name:option=value". Call it with a list of float waves [n] to get one `Layers` each.
 
-    `plugins` are what `-p` takes on the command line: a file, a module, or "no:NAME".
+    `tap` names another of its outputs than its layers. `plugins` are what `-p` takes on the command line: a file, a
+    module, or "no:NAME".
     """
+    from superbench.features.extraction import open_tap
     from superbench.pipeline.opening import open_upstream
     from superbench.registry import Registry
 
-    return open_upstream(reference, Registry.load(plugins), device)
+    return open_tap(open_upstream(reference, Registry.load(plugins), device), tap)
 
 
 def run(

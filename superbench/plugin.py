@@ -61,9 +61,18 @@ class NoOptions:
 class Upstream(Protocol):
     """A frozen encoder, loaded. One entry per layer in `strides` and `widths`.
 
-    It may also have: `exact_batches = True` (a batch gives each wave the features it has alone; without it waves come
-    one at a time), `max_samples` (longer sound is refused by name), `astype(dtype)` (returns itself computing in that
-    dtype), `weights_sha` (a hash that answers for its weights and settings; without it they are known by behaviour).
+    It may also have:
+
+    - `exact_batches = True`: a batch gives each wave the features it has alone, but for rounding. Without it waves come
+      one at a time; with it they come in batches of like lengths.
+    - `batch_samples: int`: samples of a batch at most, padding counted, in place of superbench's own measure
+    - `max_samples: int`: longer sound is refused by name
+    - `astype(dtype)`: returns itself computing in that dtype
+    - `weights_sha: str`: a hash that answers for its weights and settings; without it they are known by behaviour
+    - `integers = True`: its tensors are integer codes [T, K] in place of features [T, D], and `widths` says K
+    - `taps: tuple[str, ...]`: names of what else it can say ("ffn", "codes", "logits", ...), and `tap(name)`, which
+      returns an upstream of the same weights whose layers are that output, with strides, widths, `num_frames` and all
+      of the above as they are for it. "hidden" always means the layers themselves, and need not be named.
     """
 
     @property

@@ -15,6 +15,7 @@ from superbench.session import Session, pass_session
 @click.command()
 @click.option("-u", "--upstream", required=True, metavar="NAME[:OPTION=VALUE,...]", help="Which encoder.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="NPZ", help="The archive to write.")
+@click.option("--tap", default="hidden", metavar="NAME", help="Which of its outputs: its layers, or another.  [hidden]")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Waves per call; must not matter.  [1]")
 @click.option("--resample", is_flag=True, help="Allow recordings of other rates.")
@@ -28,6 +29,7 @@ def extract(
     *,
     upstream: str,
     out: Path,
+    tap: str,
     dtype: str,
     batch_size: int,
     resample: bool,
@@ -38,6 +40,7 @@ def extract(
     """Write the features of FILES: one array [L, T, D] under each file's stem.
 
     Where layers differ in frame rate or width there is one array [T, D] per layer, under STEM/0, STEM/1 and so on.
+    What else an upstream can say beside its layers it names itself: `--tap` takes one of these. Codes are integers.
     """
     stems: dict[str, Path] = {}
     for file in files:
@@ -49,10 +52,11 @@ def extract(
         stems[file.stem] = file
     import numpy as np
 
+    from superbench.features.extraction import open_tap
     from superbench.pipeline.archive import extract_files
     from superbench.pipeline.opening import open_upstream
 
-    loaded = open_upstream(upstream, session.registry, device)
+    loaded = open_tap(open_upstream(upstream, session.registry, device), tap)
     arrays = extract_files(
         loaded, files, dtype=dtype, batch_size=batch_size, resample=resample, progress=session.progress
     )
@@ -65,7 +69,17 @@ def extract(
         raise ResourceError(f"{out} could not be written: {exc.strerror or exc}", "choose another --out") from exc
     written = {name: list(array.shape) for name, array in arrays.items()}
     if as_json:
-        echo_json({"out": str(out), "upstream": loaded.name, "dtype": dtype, "arrays": written})
+        dtypes = {name: str(array.dtype) for name, array in arrays.items()}
+        echo_json(
+            {
+                "out": str(out),
+                "upstream": loaded.name,
+                "tap": loaded.tap,
+                "dtype": dtype,
+                "arrays": written,
+                "dtypes": dtypes,
+            }
+        )
     else:
         for name, shape in written.items():
             click.echo(f"{name}: {shape}")

@@ -14,7 +14,7 @@ from types import FrameType
 
 import click
 
-from superbench.cli import corpus, extract, listing, run
+from superbench.cli import check, corpus, extract, listing, run
 from superbench.errors import SuperbenchError, UsageError
 from superbench.places import home_folder, places
 from superbench.plugin import CommandSpec
@@ -101,7 +101,7 @@ def build_cli(registry: Registry) -> click.Group:
             debug=debug,
         )
 
-    for command in (run.run, run.plan, extract.extract, corpus.corpus, *listing.COMMANDS):
+    for command in (run.run, run.plan, extract.extract, check.check, corpus.corpus, *listing.COMMANDS):
         superbench.add_command(_fresh(command))
     for brought in registry.commands:
         refused = _attach(superbench, brought)

@@ -10,17 +10,27 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from superbench.contracts import Layers, Provenance
-from superbench.errors import ContractError, NumericalError, PluginError, ResourceError, SuperbenchError
+from superbench.contracts import Layers, Provenance, sha256_of
+from superbench.errors import (
+    ContractError,
+    NumericalError,
+    PluginError,
+    ResourceError,
+    SuperbenchError,
+    UsageError,
+    did_you_mean,
+)
 from superbench.plugin import Upstream
 
 PROBE_SAMPLES = (16000, 11213)
+HIDDEN = "hidden"  # the tap that every upstream has: its layers
+NAMED = 20  # waves of a batch that an error names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +43,21 @@ class LoadedUpstream:
     device: str
     key: str = ""  # see superbench.features.identity
     fingerprint: str = ""  # hash of its features on the probe waves, rounded to 1e-3
+    tap: str = HIDDEN  # which of its outputs `upstream` gives, see `open_tap`
 
     @property
     def layers(self) -> int:
         return len(self.upstream.strides)
 
     @property
+    def integers(self) -> bool:
+        """Are its tensors integer codes?"""
+        return bool(getattr(self.upstream, "integers", False))
+
+    @property
     def who(self) -> str:
-        return f"upstream {self.name!r} of {self.provenance}"
+        tapped = "" if self.tap == HIDDEN else f"tap {self.tap!r} of "
+        return f"{tapped}upstream {self.name!r} of {self.provenance}"
 
     def __call__(self, waves: Sequence[Tensor]) -> list[Layers]:
         """Features of each wave [n], on the CPU, held to the contract."""
@@ -77,6 +94,33 @@ def check_facts(loaded: LoadedUpstream) -> None:
         )
 
 
+def tap_names(loaded: LoadedUpstream) -> tuple[str, ...]:
+    """Every output that an upstream offers, its layers first."""
+    with plugin_guard(loaded.who):
+        stated = getattr(loaded.upstream, "taps", ())
+    if not isinstance(stated, tuple | list) or not all(isinstance(name, str) for name in stated):
+        raise ContractError(f"{loaded.who} states taps = {stated!r}", "give a tuple of names")
+    return (HIDDEN, *(name for name in stated if name != HIDDEN))
+
+
+def open_tap(loaded: LoadedUpstream, name: str) -> LoadedUpstream:
+    """Another output of the same weights, by name, as an upstream with a key of its own; "hidden" is what it was.
+
+    Its fingerprint is not taken. Raises `UsageError` where the upstream has no such tap.
+    """
+    names = tap_names(loaded)
+    if name not in names:
+        raise UsageError(f"{loaded.who} has no tap {name!r}; it has {', '.join(names)}", did_you_mean(name, names))
+    if name == HIDDEN:
+        return loaded
+    with plugin_guard(f"tap {name!r} of {loaded.who}"), torch.no_grad():
+        upstream = loaded.upstream.tap(name)  # type: ignore[attr-defined]  # promised by `taps`
+    key = sha256_of([loaded.key, "tap", name]) if loaded.key else ""
+    tapped = replace(loaded, upstream=upstream, key=key, fingerprint="", tap=name)
+    check_facts(tapped)
+    return tapped
+
+
 @contextlib.contextmanager
 def plugin_guard(who: str) -> Iterator[None]:
     """Keep a plugin from changing what is ours (random state, threads, stdout), and name it when it fails."""
@@ -105,7 +149,8 @@ def plugin_guard(who: str) -> Iterator[None]:
 
 def extract(loaded: LoadedUpstream, waves: Sequence[Tensor], names: Sequence[str]) -> list[Layers]:
     """Features of each wave [n], checked against the contract; on the CPU. `names` are for error messages."""
-    who = f"{loaded.who} on {', '.join(names)}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    who = f"{loaded.who} on {', '.join(names[:NAMED])}{more}"
     torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions of ten-bit mantissas are not float32
     with plugin_guard(who), torch.inference_mode():
         found = list(loaded.upstream([w.clone().to(loaded.device) for w in waves]))
@@ -141,9 +186,17 @@ def _checked(loaded: LoadedUpstream, layers: Layers, samples: int, name: str) ->
                 f"{who}: layer {i}: expected [T={t}, D={width}] for {samples} samples, got {got}",
                 "`num_frames` and `widths` must say exactly what comes out",
             )
+        if loaded.integers:
+            if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+                raise ContractError(
+                    f"{who}: layer {i}: expected integers, got {tensor.dtype}",
+                    "return integer tensors, or do not state integers = True",
+                )
+            continue
         if not tensor.is_floating_point():
             raise ContractError(
-                f"{who}: layer {i}: expected floating point, got {tensor.dtype}", "return float tensors"
+                f"{who}: layer {i}: expected floating point, got {tensor.dtype}",
+                "return float tensors, or state integers = True where they are codes",
             )
         if not bool(torch.isfinite(tensor.detach()).all()):
             raise NumericalError(

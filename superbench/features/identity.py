@@ -1,7 +1,7 @@
 """Which upstream is this, really? The key its features are kept under: content, not a path or an index.
 
 The key covers weights, options (a path counts by the bytes it leads to), the source that computes, the versions of the
-libraries it names, dtype, device class, torch version and matmul precision.
+libraries it names, dtype, device class, torch version, matmul precision and the rule by which batches are formed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from superbench.contracts import sha256_of
+from superbench.features.batching import batching_rule
 from superbench.features.extraction import LoadedUpstream, probe_hash
 from superbench.plugin import UpstreamSpec
 
@@ -113,7 +114,8 @@ def _options_content(options: Any) -> dict[str, str]:
 def _source_sha(spec: UpstreamSpec) -> str:
     """The files that compute, and which function in them loads: two in one file give other features."""
     module, said = source_of(spec.load)
-    ours = ("superbench.audio", "superbench.features.extraction", "superbench.features.passes")
+    stage = "superbench.features"
+    ours = ("superbench.audio", f"{stage}.batching", f"{stage}.extraction", f"{stage}.passes")
     return sha256_of([said, code_sha(module, *spec.sources, *ours)])
 
 
@@ -131,6 +133,6 @@ def upstream_key(spec: UpstreamSpec, options: Any, loaded: LoadedUpstream) -> st
             "device": device if device == "cpu" else f"{device}:{torch.cuda.get_device_name(loaded.device)}",
             "torch": torch.__version__,
             "matmul": torch.get_float32_matmul_precision(),
-            "exactness": "one segment at a time",
+            "exactness": batching_rule(loaded),
         }
     )

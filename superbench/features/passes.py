@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from superbench.contracts import FeatureCount, Layers, Utterance
-from superbench.errors import ContractError, DataError, UsageError
+from superbench.errors import ContractError, DataError, ResourceError, UsageError
+from superbench.features.batching import batch_samples, form_batches, form_shards
 from superbench.features.extraction import LoadedUpstream, extract
 from superbench.features.store import SHARD, FeatureStore
 from superbench.progress import Bar
+
+SHARD_BYTES = 256 * 2**20  # of features in one shard at most: so much is held in memory, and lost when a run is killed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class Need:
 
     form: str
     segments: tuple[Utterance, ...]  # one utterance per distinct sound, sorted by content
+    sizes: tuple[int, ...]  # bytes of each segment
     bytes: int
     frames: int
 
@@ -46,15 +50,16 @@ def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: str) -> 
             + (f" and {len(long) - 20} more" if len(long) > 20 else ""),
             "cut these recordings, or choose another upstream",
         )
-    total_bytes = total_frames = 0
+    sizes: list[int] = []
+    total_frames = 0
     short = []
     for utterance in segments:
         frames = loaded.frames(utterance.samples)
         if min(frames) < 1:
             short.append(utterance)
         total_frames += max(frames)
-        sizes = loaded.upstream.widths
-        total_bytes += 4 * sum(w if form == "pooled" else f * w for f, w in zip(frames, sizes, strict=True))
+        widths = loaded.upstream.widths
+        sizes.append(4 * sum(w if form == "pooled" else f * w for f, w in zip(frames, widths, strict=True)))
     if short:
         raise DataError(
             f"{loaded.who} gives no frame for: "
@@ -62,7 +67,7 @@ def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: str) -> 
             + (f" and {len(short) - 20} more" if len(short) > 20 else ""),
             "leave these recordings out of the corpus, or choose another upstream",
         )
-    return Need(form=form, segments=segments, bytes=total_bytes, frames=total_frames)
+    return Need(form=form, segments=segments, sizes=tuple(sizes), bytes=sum(sizes), frames=total_frames)
 
 
 def reduce(layers: Layers, form: str) -> list[Tensor]:
@@ -72,7 +77,8 @@ def reduce(layers: Layers, form: str) -> list[Tensor]:
     else:
         tensors = [t.float() for t in layers.tensors]
     same = len({tuple(t.shape) for t in tensors}) == 1
-    return [torch.stack(tensors)] if same else tensors
+    # clones: a piece of a batch would keep all of it in memory
+    return [torch.stack(tensors)] if same else [t.clone() for t in tensors]
 
 
 def unstacked(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -89,42 +95,78 @@ def ensure(
     bar: Bar,
     frames: FeatureStore | None = None,
 ) -> FeatureCount:
-    """Compute what the store lacks, one utterance at a time, a shard at a time. Finished shards survive any stop.
+    """Compute what the store lacks, batch by batch, a shard at a time. Finished shards survive any stop.
 
-    Time means of sounds whose `frames` are stored already are taken from these: the upstream does not run again.
+    Batches and shards are those of the whole list; what is stored already is left out of them, whatever lacks. Time
+    means of sounds whose `frames` are stored already are taken from these: the upstream does not run again.
     """
     begun = time.monotonic()
-    by_content: Mapping[str, Utterance] = {u.content: u for u in wanted.segments}
-    missing = store.missing(by_content)
+    sizes = {u.content: size for u, size in zip(wanted.segments, wanted.sizes, strict=True)}
+    missing = set(store.missing(sizes))
     if missing:
-        store.require(wanted.bytes * len(missing) // len(by_content))
-    there = set(missing) - set(frames.missing(missing)) if frames is not None else set()
-    bar.advance(len(by_content) - len(missing))
-    for first in range(0, len(missing), SHARD):
-        shard = {}
-        for content in missing[first : first + SHARD]:
-            if frames is not None and content in there:
-                layers = Layers(unstacked(frames.read(content)))
-            else:
-                utterance = by_content[content]
-                (layers,) = extract(loaded, [read(utterance)], [utterance.id])
-            shard[content] = reduce(layers, wanted.form)
-            bar.advance()
-        store.write(shard)
+        store.require(sum(sizes[content] for content in missing))
+    kept = missing - set(frames.missing(missing)) if frames is not None else set()
+    bar.advance(len(sizes) - len(missing))
+    lacking = missing - kept
+    ran = split = 0  # batches; those that did not fit into the GPU's memory
+    batches = form_batches(wanted.segments, batch_samples(loaded))
+    for shard in form_shards(batches, sizes, segments=SHARD, bytes_in_all=SHARD_BYTES):
+        entries: dict[str, list[Tensor]] = {}
+        for batch in shard:
+            found, together = _extract_batch(loaded, [u for u in batch if u.content in lacking], read)
+            ran, split = ran + bool(found), split + (not together)
+            for content in (u.content for u in batch if u.content in missing):
+                layers = _stored_layers(frames, content) if content in kept else found.pop(content)
+                entries[content] = reduce(layers, wanted.form)
+                bar.advance()
+        if entries:
+            store.write(entries)
+    too_large = f"{split} of {ran} batches did not fit into the GPU's memory: their sounds were computed one at a time"
     return FeatureCount(
         form=wanted.form,
-        segments=len(by_content),
-        computed=len(missing) - len(there),
-        reused=len(by_content) - len(missing) + len(there),
+        segments=len(sizes),
+        computed=len(missing) - len(kept),
+        reused=len(sizes) - len(missing) + len(kept),
         bytes=wanted.bytes,
         seconds=time.monotonic() - begun,
-        warnings=(*store.warnings, *(frames.warnings if frames is not None else ())),
+        warnings=(
+            *store.warnings,
+            *(frames.warnings if frames is not None else ()),
+            *([too_large] if split else []),
+        ),
     )
+
+
+def _stored_layers(frames: FeatureStore | None, content: str) -> Layers:
+    assert frames is not None, "only frames that are stored are read"
+    return Layers(unstacked(frames.read(content)))
+
+
+def _extract_batch(
+    loaded: LoadedUpstream, batch: Sequence[Utterance], read: Callable[[Utterance], Tensor]
+) -> tuple[dict[str, Layers], bool]:
+    """Features by content, and whether all were computed together: what is too much for the GPU goes in one by one."""
+    contents, names = [u.content for u in batch], [u.id for u in batch]
+    waves = [read(u) for u in batch]
+    if not batch:
+        return {}, True
+    try:
+        return dict(zip(contents, extract(loaded, waves, names), strict=True)), True
+    except ResourceError as exc:
+        if len(batch) == 1 or not isinstance(exc.__cause__, torch.cuda.OutOfMemoryError):
+            raise
+    torch.cuda.empty_cache()  # out here, where the failed call and what it held are gone
+    alone = [extract(loaded, [wave], [name])[0] for wave, name in zip(waves, names, strict=True)]
+    return dict(zip(contents, alone, strict=True)), False
 
 
 def readable_layers(loaded: LoadedUpstream, form: str, layer: int | None) -> tuple[int, int]:
     """Number of layers a head reads, and their width; refuse layers that cannot be summed, naming them."""
     widths, strides = loaded.upstream.widths, loaded.upstream.strides
+    if loaded.integers:
+        raise UsageError(
+            f"{loaded.who} gives integer codes, which no head reads", "write them with `superbench extract`"
+        )
     if layer is not None:
         if not 0 <= layer < len(widths):
             raise UsageError(

@@ -28,7 +28,8 @@ def extract_files(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Features of whole files: [L, T, D] under each stem; [T, D] under STEM/LAYER where the layers differ in rate.
 
-    `batch_size` waves go into one call of the upstream; a batch must not change its members' features.
+    `batch_size` waves go into one call of the upstream; a batch must not change its members' features. Integer codes
+    [T, K] stay the integers they are.
     """
     if dtype == "float64":
         if not hasattr(loaded.upstream, "astype"):

@@ -17,8 +17,9 @@ from superbench.errors import ContractError, DataError, UsageError
 from superbench.features.extraction import LoadedUpstream, check_facts, plugin_guard, probe_hash
 from superbench.features.identity import upstream_key
 from superbench.labels import Labels
+from superbench.loading import open_unprobed
 from superbench.manifest import read_manifests
-from superbench.options import build_options, format_reference, split_reference
+from superbench.options import build_options
 from superbench.plan import RunRequest
 from superbench.plugin import TaskSpec
 from superbench.registry import Registry
@@ -40,16 +41,9 @@ def choose_device(asked: str) -> str:
 
 def open_upstream(reference: str, registry: Registry, device: str = "auto") -> LoadedUpstream:
     """Load an upstream by name and options, check what it states, and find the key of its features."""
-    name, given = split_reference(reference)
-    found = registry.upstream(name)
-    options = build_options(found.spec.options, given, who=f"upstream {name}")
-    device = choose_device(device)
-    with plugin_guard(f"upstream {name!r} of {found.provenance}"), torch.no_grad():
-        upstream = found.spec.load(options, device)
-    shown = format_reference(name, options)
-    loaded = LoadedUpstream(name=shown, upstream=upstream, provenance=found.provenance, device=device)
+    spec, options, loaded = open_unprobed(reference, registry, choose_device(device))
     check_facts(loaded)
-    key = upstream_key(found.spec, options, loaded)
+    key = upstream_key(spec, options, loaded)
     return replace(loaded, key=key, fingerprint=probe_hash(loaded, decimals=3))
 
 

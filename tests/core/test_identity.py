@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 
-from superbench.features import identity
+from superbench.features import batching, identity
 from superbench.features.identity import file_sha, module_sha
 from superbench.pipeline.opening import open_upstream
 from superbench.registry import Registry
@@ -89,6 +89,17 @@ def test_every_change_gives_another_key(key, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
     keys.append(key())
     assert len(set(keys)) == len(keys)
+
+
+def test_the_rule_for_batches_is_in_the_key_of_what_comes_in_batches(key, monkeypatch):
+    widths = "(160,), (1,)"
+    claims = {"old": widths, "new": f"{widths}; exact_batches = True"}
+    states = {"old": widths, "new": f"{widths}; exact_batches, batch_samples = True, 16000"}
+    before = (key(), key(**claims), key(**states))
+    monkeypatch.setattr(batching, "SECONDS", {"cpu": 8.0})
+    after = (key(), key(**claims), key(**states))
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+    assert len({*before, *after}) == 4
 
 
 @pytest.mark.parametrize(

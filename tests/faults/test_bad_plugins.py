@@ -51,7 +51,7 @@ BROKEN = {
         RETURN,
         when_scored("raise ValueError('odd')"),
         4,
-        (MINE, " on ", "train", "ValueError: odd"),
+        (MINE, " on ", "dev00", "ValueError: odd"),
     ),
     "exits on a sound": (RETURN, when_scored("import sys; sys.exit(0)"), 4, (MINE, " on ", "SystemExit: 0")),
     "raises one of our errors": (
@@ -77,6 +77,18 @@ BROKEN = {
     ),
     "another layer count on a sound": (RETURN, when_scored("return [Layers((x[0],))]"), 4, (MINE, "got 1")),
     "integers": (RETURN, "return [Layers((f.long(), f.long())) for f in x]", 4, (MINE, "floating point", "int64")),
+    "features where codes are stated": (
+        "(320, 320), (2, 2)",
+        "(320, 320), (2, 2)\n            integers = True",
+        4,
+        (MINE, "expected integers, got torch.float32"),
+    ),
+    "a batch of no samples": (
+        "(320, 320), (2, 2)",
+        "(320, 320), (2, 2)\n            exact_batches, batch_samples = True, 0",
+        4,
+        (MINE, "batch_samples = 0"),
+    ),
     "gradients": (RETURN, "torch.ones(2, requires_grad=True).sum().backward()", 4, (MINE, "RuntimeError")),
     "NaN on the probes": (RETURN, "return [Layers((f, f / 0 * 0)) for f in x]", 8, (MINE, "probe 0", "layer 1", "NaN")),
     "NaN on a sound": (RETURN, when_scored("x = [f * float('nan') for f in x]"), 8, (MINE, " on ", "NaN or infinite")),
@@ -138,6 +150,22 @@ def test_layers_that_cannot_be_summed_are_refused_and_one_of_them_scores(bench, 
     one = superbench("--home", bench.home, *RUN.format(at=bench.folder).split(), "--layers", 1, "--json")
     assert one.code == 0, one.err
     assert (one.json[0]["layers"], one.json[0]["layer_weights"]) == ("1", {"all": [1.0]})
+
+
+def test_codes_are_refused_before_anything_is_computed(bench, refused):
+    bench.upstream("(320, 320), (2, 2)", "(320, 320), (2, 2)\n            integers = True")
+    bench.write(
+        "mine.py", bench.path("mine.py").read_text().replace(RETURN, "return [Layers((f.long(),) * 2) for f in x]")
+    )
+    refused(RUN, 2, (MINE, "integer codes", "superbench extract"))
+
+
+def test_a_batch_that_fails_names_its_sounds(bench, refused):
+    """One result for several waves: seen where they come in batches, and only there."""
+    bench.upstream(RETURN, "return [Layers((x[0], x[0]))]")
+    text = bench.path("mine.py").read_text()
+    bench.write("mine.py", text.replace("(320, 320), (2, 2)", "(320, 320), (2, 2); exact_batches = True"))
+    refused(RUN, 4, (MINE, " on ", "train00", "23 waves in, 1 results out", "and 3 more"))
 
 
 def test_a_broken_plugin_leaves_other_runs_alone(bench, superbench):

@@ -41,11 +41,13 @@ class Baseline:
         self.widths = (3 * width,)
         self._static = static
         self._cmvn = cmvn
+        self._fewest = 2 if cmvn else 1  # frames: one alone has no variance
         self._dtype = dtype
 
     def num_frames(self, samples: int) -> int:
-        """Frames of `samples` samples by Kaldi's `snip_edges` rule: only whole windows count."""
-        return max(0, (samples - WINDOW) // SHIFT + 1)
+        """Frames of `samples` samples by Kaldi's `snip_edges` rule: only whole windows count; with CMVN no lone one."""
+        frames = max(0, (samples - WINDOW) // SHIFT + 1)
+        return frames if frames >= self._fewest else 0
 
     def astype(self, dtype: torch.dtype) -> Baseline:
         """Compute in `dtype` from now on; returns itself."""
@@ -57,11 +59,10 @@ class Baseline:
         return [Layers((self._features(wave),)) for wave in waves]
 
     def _features(self, wave: torch.Tensor) -> torch.Tensor:
-        fewest = 2 if self._cmvn else 1  # one frame alone has no variance
-        if self.num_frames(wave.shape[0]) < fewest:
+        if not self.num_frames(wave.shape[0]):
             raise DataError(
-                f"a sound of {wave.shape[0]} samples is too short: these features need {fewest} frame(s)",
-                f"leave out sounds shorter than {WINDOW + (fewest - 1) * SHIFT} samples at {SAMPLE_RATE} Hz",
+                f"a sound of {wave.shape[0]} samples is too short: these features need {self._fewest} frame(s)",
+                f"leave out sounds shorter than {WINDOW + (self._fewest - 1) * SHIFT} samples at {SAMPLE_RATE} Hz",
             )
         x_TD = with_deltas(self._static(wave.detach().to(self._dtype)[None]))
         return cmvn(x_TD) if self._cmvn else x_TD
