@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench import blstm, comparison, encoder, memory, one_pass, store
+from bench import blstm, comparison, encoder, memory, one_pass, store, upstream_speed
 from bench.__main__ import NAMES
 from click.testing import CliRunner
 
@@ -72,6 +72,47 @@ def test_the_store_is_compared_for_a_filter_bank_and_an_encoder():
 def test_memory_is_the_peak_of_the_process_it_names():
     small, large = memory.peak_memory("pass"), memory.peak_memory("b'x' * (200 * 2**20)")
     assert 150 < large - small < 250  # MiB: what this process holds itself is in neither
+
+
+def test_encoders_are_compared_on_three_lists_of_sounds(monkeypatch):
+    pytest.importorskip("transformers", reason="transformers (the extra 'hf') is not installed")
+    monkeypatch.delenv("SUPERBENCH_SHARED", raising=False)
+    monkeypatch.setattr(upstream_speed, "peak_memory", lambda *_: 1.0)
+    monkeypatch.setattr(upstream_speed, "fast_options", lambda _: {"bfloat16": {"dtype": "bfloat16"}})
+    monkeypatch.setattr(upstream_speed, "EDGE", 64)
+    *found, peak = upstream_speed.compare(upstream_speed.Size(shape=TINY, words=4, utterances=2, rounds=1))
+    ways = [
+        "transformers, one by one",
+        "transformers, padded in 8s",
+        "ours, one by one",
+        "ours, bfloat16",
+        "floor",
+    ]
+    on_cpu = [(c.benchmark, c.a) for c in found if c.benchmark.endswith("cpu")]
+    assert on_cpu == [(f"{name} on cpu", way) for name in ("words", "utterances", "mixed") for way in ways]
+    assert {c.b for c in found} == {"ours, batches by length"}
+    assert (peak.unit, peak.ratio) == ("MiB", 1.0)
+
+
+def test_the_floor_counts_what_the_architecture_multiplies():
+    """Against torch's own count, where the positional convolution gives one frame more, which is cut off."""
+    transformers = pytest.importorskip("transformers", reason="transformers (the extra 'hf') is not installed")
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = transformers.HubertConfig(
+        conv_dim=[16] * 7,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=96,
+        attn_implementation="eager",
+    )
+    model = transformers.HubertModel(config).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 20000))
+    one_frame = 2 * 64 * 64 // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
+    assert encoder.operations(config, 20000) == counter.get_total_flops() - one_frame
 
 
 def test_only_known_names_are_taken():

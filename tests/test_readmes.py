@@ -207,7 +207,7 @@ def test_make_names_the_programs_that_the_readme_promises():
 
 
 def test_options_within_sentences_exist(superbench):
-    known = " ".join(superbench(*c, "--help").out for c in ((), ("run",), ("plan",), ("corpus", "check")))
+    known = " ".join(superbench(*c, "--help").out for c in ((), ("run",), ("plan",), ("extract",), ("corpus", "check")))
     options = {code.split()[0] for code in _inline(README) if code.startswith("-")}
     assert "--layers" in options
     assert {o for o in options if not re.search(rf"(?<![\w-]){o}(?![\w-])", known)} == set()

@@ -9,7 +9,8 @@ import click
 
 from .comparison import Comparison, show
 
-NAMES = ("one_pass", "blstm", "imports", "store", "memory")  # modules with `compare`, and the sizes SMALL and FULL
+# modules with `compare`, and the sizes SMALL and FULL
+NAMES = ("one_pass", "blstm", "imports", "store", "memory", "upstream_speed")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,20 @@ def random_encoder(folder: Path, shape: Shape) -> LoadedUpstream:
         torch.manual_seed(0)
         transformers.HubertModel(config).save_pretrained(folder)
     return load_upstream(f"huggingface:checkpoint={folder},normalize=false")
+
+
+def operations(config: Any, samples: int) -> int:
+    """Multiplications and additions that HuBERT's architecture states for one sound: two for each weight it meets."""
+    found, inputs, frames = 0, 1, samples
+    for channels, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        frames = (frames - kernel) // stride + 1
+        found += frames * channels * inputs * kernel
+        inputs = channels
+    width = config.hidden_size
+    found += frames * width * inputs  # projection
+    found += frames * width * (width // config.num_conv_pos_embedding_groups) * config.num_conv_pos_embeddings
+    of_a_layer = 4 * frames * width**2 + 2 * frames**2 * width + 2 * frames * width * config.intermediate_size
+    return int(2 * (found + config.num_hidden_layers * of_a_layer))
 
 
 def waves(count: int, seconds: float) -> list[Tensor]:

@@ -4,7 +4,11 @@ A strided convolution is a matrix product here: in a layout of [time, channels],
 view, so that a kernel is applied by one product per `stride` taps, without a copy of the input. Rows of a batch lie one
 behind another in slots of whole hops; windows that reach into the next slot give frames that nobody reads.
 
-Shapes: N samples, T frames, C channels, R utterances at once, M frames of all slots, O output channels, K taps.
+Normalising the first layer over time needs the mean and variance of each of its channels over the whole utterance. They
+follow from those of the samples under its taps, so that they are known before a frame is computed, and normalising is a
+matter of other weights. On a CPU the layers then run piece by piece, while their frames are still in its caches.
+
+Shapes: N samples, T frames, C channels, R pieces at once, M frames of all slots, O output channels, K taps.
 """
 
 from __future__ import annotations
@@ -35,35 +39,34 @@ def hop(layers: Sequence[ConvLayer]) -> int:
 
 
 class Convolution(nn.Module):
-    """One strided convolution over [time, channels], its normalisation, and GELU.
+    """One strided convolution over [time, channels], layer normalisation where asked for, and GELU.
 
     The weight has the shape of `nn.Conv1d` ([O, C, K]) and lies in memory as [O, K, C], as the product reads it.
     """
 
-    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: Literal["group", "layer", "none"]) -> None:
+    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: bool) -> None:
         super().__init__()
         outputs, kernel, self.stride = layer
         self.weight = nn.Parameter(torch.empty(outputs, kernel, inputs).permute(0, 2, 1))
         nn.init.kaiming_normal_(self.weight)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.norm = nn.Identity() if norm == "none" else TimeNorm(outputs) if norm == "group" else nn.LayerNorm(outputs)
+        self.norm = nn.LayerNorm(outputs) if norm else nn.Identity()
 
-    def forward(self, x_MC: Tensor, valid_R1T: Tensor) -> Tensor:
+    def forward(self, x_MC: Tensor) -> Tensor:
         """Map [M, C] to [M / stride, O]; the last frames of each slot, which saw the next one, mean nothing."""
         outputs, inputs, kernel = self.weight.shape
-        x_MC = x_MC.to(self.weight.dtype)
         weight = self.weight.permute(0, 2, 1).reshape(outputs, kernel * inputs)
         row = self.stride * inputs
-        x = x_MC.reshape(-1, row)
+        x = x_MC.to(weight.dtype).reshape(-1, row)
         y = F.linear(x[:, : kernel * inputs], weight[:, :row], self.bias)
         for ahead, first in enumerate(range(row, kernel * inputs, row), 1):
             taps = weight[:, first : first + row]
             y[:-ahead].addmm_(x[ahead:, : taps.shape[1]], taps.T)
-        return F.gelu(self.norm(y, valid_R1T) if isinstance(self.norm, TimeNorm) else self.norm(y))
+        return F.gelu(self.norm(y))
 
 
 class TimeNorm(nn.Module):
-    """Group normalisation with one channel per group: over the valid frames of each utterance, and these alone."""
+    """Group normalisation with one channel per group: of each channel over the frames of an utterance."""
 
     eps = 1e-5
 
@@ -72,44 +75,86 @@ class TimeNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x_MC: Tensor, valid_R1T: Tensor) -> Tensor:
-        """Normalise [M, C], M = R x T; `valid_R1T` is 1 where a frame counts and 0 elsewhere."""
-        rows, _, frames = valid_R1T.shape
-        wide = torch.promote_types(x_MC.dtype, torch.float32)
-        x_RTC = x_MC.view(rows, frames, -1).to(wide)
-        share_R1T = valid_R1T.to(wide) / valid_R1T.to(wide).sum(dim=-1, keepdim=True)
-        centred = x_RTC - share_R1T @ x_RTC
-        scale = torch.rsqrt(share_R1T @ centred.square() + self.eps) * self.weight
-        return torch.addcmul(self.bias.to(wide), centred, scale).to(x_MC.dtype).view_as(x_MC)
+    def fold(self, weight_OK: Tensor, windows_TK: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [K, O] and biases [O] that give what `weight_OK` gives on these windows, normalised; in float64."""
+        weight, windows = weight_OK.double(), windows_TK.double()
+        mean_K = windows.mean(dim=0)
+        centred = windows - mean_K
+        covariance_KK = centred.T @ centred / len(windows)
+        variance_O = ((weight @ covariance_KK) * weight).sum(dim=1)
+        folded = weight * (self.weight * torch.rsqrt(variance_O + self.eps))[:, None]
+        return folded.T, self.bias - folded @ mean_K
+
+
+class FirstConvolution(nn.Module):
+    """The convolution that reads the samples, the normalisation of its frames, and GELU."""
+
+    def __init__(self, layer: ConvLayer, *, bias: bool, norm: Literal["group", "layer"]) -> None:
+        super().__init__()
+        outputs, self.kernel, self.stride = layer
+        self.weight = nn.Parameter(torch.empty(outputs, 1, self.kernel))
+        nn.init.kaiming_normal_(self.weight)
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.norm = TimeNorm(outputs) if norm == "group" else nn.LayerNorm(outputs)
+
+    def fit(self, wave_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [K, O] and biases [O] for the frames of one utterance; a bias says nothing where it is normalised."""
+        weight_OK = self.weight[:, 0]
+        if isinstance(self.norm, TimeNorm):
+            folded_KO, bias_O = self.norm.fold(weight_OK, wave_N.unfold(0, self.kernel, self.stride))
+            return folded_KO.to(weight_OK.dtype), bias_O.to(weight_OK.dtype)
+        return weight_OK.T, weight_OK.new_zeros(len(weight_OK)) if self.bias is None else self.bias
+
+    def forward(self, x_RN: Tensor, fitted: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Map slots [R, N] to [R x N / stride, O], each with the weights that were fitted to its utterance."""
+        windows_RTK = F.pad(x_RN, (0, max(0, self.kernel - self.stride))).unfold(1, self.kernel, self.stride)
+        weight_RKO = torch.stack([weight for weight, _ in fitted])
+        bias_R1O = torch.stack([bias for _, bias in fitted])[:, None]
+        y = torch.baddbmm(bias_R1O, windows_RTK.to(weight_RKO.dtype), weight_RKO).flatten(0, 1)
+        return F.gelu(y if isinstance(self.norm, TimeNorm) else self.norm(y))
 
 
 class ConvolutionalFront(nn.Module):
     """Waves to frames [T, C], without a difference between one wave and many."""
 
+    piece = 100  # frames that a CPU computes at a time: two seconds of speech
+
     def __init__(self, layers: Sequence[ConvLayer], *, norm: Literal["group", "layer"], bias: bool) -> None:
         super().__init__()
         self.shape = tuple(layers)
-        inputs = [1, *(channels for channels, _, _ in layers)]
+        first, *others = layers
+        inputs = [channels for channels, _, _ in layers]
         self.layers = nn.ModuleList(
-            Convolution(inputs[i], layer, bias=bias, norm="none" if norm == "group" and i else norm)
-            for i, layer in enumerate(layers)
+            [
+                FirstConvolution(first, bias=bias, norm=norm),
+                *(Convolution(inputs[i], layer, bias=bias, norm=norm == "layer") for i, layer in enumerate(others)),
+            ]
         )
 
     def forward(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Map waves [N] to frames [T, C]: one at a time on a CPU, where its caches are small, all at once elsewhere."""
-        if waves[0].device.type == "cpu":
-            return [frames for wave in waves for frames in self._together([wave])]
-        return self._together(waves)
+        """Map waves [N] to frames [T, C]: piece by piece on a CPU, all at once elsewhere."""
+        first = self.layers[0]
+        assert isinstance(first, FirstConvolution)
+        fitted = [first.fit(wave) for wave in waves]
+        if waves[0].device.type != "cpu":
+            return self._together(waves, fitted)
+        return [
+            torch.cat([self._together([piece], [one])[0] for piece in self._pieces(wave)])
+            for wave, one in zip(waves, fitted, strict=True)
+        ]
 
-    def _together(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        _, kernel, stride = self.shape[0]
+    def _pieces(self, wave: Tensor) -> list[Tensor]:
+        """Stretches of a wave that give its frames, `piece` of them each; they overlap by what a window sees."""
+        step, frames = hop(self.shape), count_frames(len(wave), self.shape)
+        seen = len(wave) - (frames - 1) * step  # by the last frame, and past it
+        starts = range(0, frames, self.piece)
+        return [wave[t * step : (min(t + self.piece, frames) - 1) * step + seen] for t in starts]
+
+    def _together(self, waves: Sequence[Tensor], fitted: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
         step = hop(self.shape)
         slot = -(-max(len(w) for w in waves) // step) * step
-        x = torch.stack([F.pad(w, (0, slot - len(w))) for w in waves])
-        first = torch.tensor([(len(w) - kernel) // stride + 1 for w in waves], device=x.device)
-        valid_R1T = (torch.arange(slot // stride, device=x.device) < first[:, None])[:, None].to(x.dtype)
-        x_MC = x.view(-1, 1)
-        for layer in self.layers:
-            x_MC = layer(x_MC, valid_R1T)
+        x_MC = self.layers[0](torch.stack([F.pad(w, (0, slot - len(w))) for w in waves]), fitted)
+        for layer in self.layers[1:]:
+            x_MC = layer(x_MC)
         x_RTC = x_MC.view(len(waves), slot // step, -1)
         return [x[: count_frames(len(w), self.shape)] for x, w in zip(x_RTC, waves, strict=True)]

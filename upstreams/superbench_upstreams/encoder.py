@@ -9,7 +9,7 @@ Shapes: B utterances, N samples, T frames, C convolution channels, D width, H he
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,7 @@ class EncoderConfig:
     conv_norm: Literal["group", "layer"] = "group"  # over time after the first layer, or of each frame after each
     conv_bias: bool = False
     feature_norm: bool = True  # layer normalisation of what the convolutions give
+    projection: bool = True  # of it to the width; fairseq has none where it is as wide already
     width: int = 768
     layers: int = 12
     heads: int = 12
@@ -43,7 +44,7 @@ class EncoderConfig:
     relative_distance: int = 800  # frames, from which all distances share a bucket
     normalize: bool = False  # bring each wave to mean 0 and variance 1
     normalize_eps: float = 1e-5  # added to the variance: 1e-5 in fairseq, 1e-7 in transformers
-    norm_eps: float = 1e-5  # of layer normalisation in the transformer
+    norm_eps: float = 1e-5  # of layer normalisation after the convolutions
     # In training only:
     input_dropout: float = 0.0  # of the projected features
     dropout: float = 0.0
@@ -160,8 +161,8 @@ class Encoder(nn.Module):
         self.config = config
         channels = config.conv_layers[-1][0]
         self.convolutions = ConvolutionalFront(config.conv_layers, norm=config.conv_norm, bias=config.conv_bias)
-        self.feature_norm = nn.LayerNorm(channels) if config.feature_norm else nn.Identity()
-        self.projection = nn.Linear(channels, config.width) if channels != config.width else nn.Identity()
+        self.feature_norm = nn.LayerNorm(channels, eps=config.norm_eps) if config.feature_norm else nn.Identity()
+        self.projection = nn.Linear(channels, config.width) if config.projection else nn.Identity()
         self.input_dropout = nn.Dropout(config.input_dropout)
         self.mask_embedding = nn.Parameter(torch.rand(config.width))
         self.positions = ConvolutionalPositions(
@@ -177,7 +178,7 @@ class Encoder(nn.Module):
         self,
         waves: Sequence[Tensor],
         *,
-        taps: Collection[Tap] = STATES,
+        taps: tuple[Tap, ...] = STATES,
         layers: int | None = None,
         mask_BT: Tensor | None = None,
         prompts: Tensor | None = None,
@@ -221,7 +222,7 @@ class Encoder(nn.Module):
         x_BTD: Tensor,
         lengths: Sequence[int],
         *,
-        taps: Collection[Tap] = STATES,
+        taps: tuple[Tap, ...] = STATES,
         layers: int | None = None,
         prompts: Tensor | None = None,
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:

@@ -73,6 +73,10 @@ class HuggingFace:
     def _layers(self, wave: torch.Tensor) -> Layers:
         import torch
 
+        if wave.ndim != 1:
+            raise DataError(
+                f"a wave must be one channel [n], not {list(wave.shape)}", "mix its channels down, or choose one"
+            )
         samples = wave.shape[0]
         self._check_length(samples)
         first = next(self._encoder.parameters())

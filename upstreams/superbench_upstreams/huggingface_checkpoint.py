@@ -13,6 +13,7 @@ import hashlib
 import json
 import pickle
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from superbench.contracts import canonical_json
@@ -48,33 +49,46 @@ def require_transformers() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def find(checkpoint: str, revision: str) -> Path:
+def require_hub(upstream: str) -> ModuleType:
+    """Return huggingface_hub, or raise `MissingExtraError` where it is not installed."""
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{upstream}: what is on the hub needs {error.name}, which is not installed",
+            'pip install "superbench[hf]", or download it elsewhere and give its path',
+        ) from error
+    return huggingface_hub
+
+
+def find(checkpoint: str, revision: str, *, upstream: str = "huggingface") -> Path:
     """Return the local folder of `checkpoint`: itself, or the snapshot of a hub id, downloaded where it is not cached.
 
     Where the hub cannot be reached within seconds, the cached snapshot of that revision is taken. Raises `UsageError`
-    where the name is neither folder nor hub id, `PluginError` where the hub does not give it.
+    where the name is neither folder nor hub id, `PluginError` where the hub does not give it; `upstream` is who asks.
     """
     path = Path(checkpoint).expanduser()
     if checkpoint and path.is_dir():
         if revision:
             raise UsageError(
-                f"huggingface: revision={revision!r} was given with the local folder {checkpoint!r}",
+                f"{upstream}: revision={revision!r} was given with the local folder {checkpoint!r}",
                 "a revision selects a version on the hub: leave it out for a folder",
             )
         return path
     if path.is_file():
         raise UsageError(
-            f"huggingface: checkpoint={checkpoint!r} is a file, not a folder",
+            f"{upstream}: checkpoint={checkpoint!r} is a file, not a folder",
             "give the folder that holds config.json and model.safetensors",
         )
-    if _looks_like_a_path(checkpoint):
+    if looks_like_a_path(checkpoint):
         raise UsageError(
-            f"huggingface: there is no folder {checkpoint!r}", "give an existing folder, or a hub id such as owner/name"
+            f"{upstream}: there is no folder {checkpoint!r}", "give an existing folder, or a hub id such as owner/name"
         )
-    return _from_hub(checkpoint, revision)
+    return _from_hub(checkpoint, revision, upstream)
 
 
-def _looks_like_a_path(checkpoint: str) -> bool:
+def looks_like_a_path(checkpoint: str) -> bool:
+    """Is it written as a path, not as a hub id (owner/name)?"""
     return (
         checkpoint.startswith((".", "/", "~"))
         or checkpoint.endswith(("/", *WEIGHT_SUFFIXES))
@@ -83,51 +97,53 @@ def _looks_like_a_path(checkpoint: str) -> bool:
     )
 
 
-def _from_hub(name: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
+def _from_hub(name: str, revision: str, upstream: str) -> Path:
+    hub = require_hub(upstream)
 
     def download(files: list[str]) -> Path:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=files, etag_timeout=HUB_TIMEOUT))
+        known = revision or None
+        return Path(hub.snapshot_download(name, revision=known, allow_patterns=files, etag_timeout=HUB_TIMEOUT))
 
     try:
         folder = download([*SETTINGS_FILES, *WEIGHT_FILES])
         return folder if any(folder.glob("*.safetensors")) else download([*SETTINGS_FILES, *PICKLE_FILES])
     except (OSError, ValueError) as error:
         raise PluginError(
-            f"huggingface: {name!r} is no local folder, and the hub gave no such checkpoint"
+            f"{upstream}: {name!r} is no local folder, and the hub gave no such checkpoint"
             f"{f' at revision {revision!r}' if revision else ''}: {type(error).__name__}: {error}",
             "check the name and the network, log in with `hf auth login` where access is restricted, "
             "or download it elsewhere and give the folder",
         ) from error
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path, *, upstream: str = "huggingface") -> dict[str, Any]:
     """Return config.json as it stands."""
     path = folder / "config.json"
     if not path.is_file():
         raise PluginError(
-            f"huggingface: {folder} holds no config.json, so it is no transformers checkpoint",
+            f"{upstream}: {folder} holds no config.json, so it is no transformers checkpoint",
             "give a folder written by `save_pretrained`; fairseq and s3prl files have upstreams of their own",
         )
-    return _read_json(path)
+    return read_json(path, upstream=upstream)
 
 
-def read_preprocessor(folder: Path) -> dict[str, Any] | None:
+def read_preprocessor(folder: Path, *, upstream: str = "huggingface") -> dict[str, Any] | None:
     """Return what the checkpoint says of its input, or None where it ships nothing."""
     combined, own = folder / "processor_config.json", folder / "preprocessor_config.json"
-    nested = _read_json(combined).get("feature_extractor") if combined.is_file() else None
+    nested = read_json(combined, upstream=upstream).get("feature_extractor") if combined.is_file() else None
     if isinstance(nested, dict):
         return nested
-    return _read_json(own) if own.is_file() else None
+    return read_json(own, upstream=upstream) if own.is_file() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, upstream: str) -> dict[str, Any]:
+    """Return the JSON object in a file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise PluginError(f"huggingface: {path} is no JSON: {error}", "download the checkpoint again") from error
+        raise PluginError(f"{upstream}: {path} is no JSON: {error}", "download the checkpoint again") from error
     if not isinstance(value, dict):
-        raise PluginError(f"huggingface: {path} holds no JSON object", "download the checkpoint again")
+        raise PluginError(f"{upstream}: {path} holds no JSON object", "download the checkpoint again")
     return value
 
 
