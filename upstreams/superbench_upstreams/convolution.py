@@ -1,14 +1,11 @@
 """The convolutional front of the wav2vec 2.0 family: samples in, frames out, each utterance as if it were alone.
 
-A strided convolution is a matrix product here: in a layout of [time, channels], `stride` frames are one row of a
-view, so that a kernel is applied by one product per `stride` taps, without a copy of the input. Rows of a batch lie one
-behind another in slots of whole hops; windows that reach into the next slot give frames that nobody reads.
+Normalising the first layer over time needs the mean and variance of each of its channels over the whole utterance, and
+no padding in them. They follow from those of the samples under its taps, so that they are known before a frame is
+computed, and normalising is a matter of other weights. On a CPU the layers then run piece by piece, while the frames of
+a piece are still in its caches.
 
-Normalising the first layer over time needs the mean and variance of each of its channels over the whole utterance. They
-follow from those of the samples under its taps, so that they are known before a frame is computed, and normalising is a
-matter of other weights. On a CPU the layers then run piece by piece, while their frames are still in its caches.
-
-Shapes: N samples, T frames, C channels, R pieces at once, M frames of all slots, O output channels, K taps.
+Shapes: N samples, T frames, C channels, R pieces at once, O output channels, K taps.
 """
 
 from __future__ import annotations
@@ -38,33 +35,6 @@ def hop(layers: Sequence[ConvLayer]) -> int:
     return math.prod(stride for _, _, stride in layers)
 
 
-class Convolution(nn.Module):
-    """One strided convolution over [time, channels], layer normalisation where asked for, and GELU.
-
-    The weight has the shape of `nn.Conv1d` ([O, C, K]) and lies in memory as [O, K, C], as the product reads it.
-    """
-
-    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: bool) -> None:
-        super().__init__()
-        outputs, kernel, self.stride = layer
-        self.weight = nn.Parameter(torch.empty(outputs, kernel, inputs).permute(0, 2, 1))
-        nn.init.kaiming_normal_(self.weight)
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.norm = nn.LayerNorm(outputs) if norm else nn.Identity()
-
-    def forward(self, x_MC: Tensor) -> Tensor:
-        """Map [M, C] to [M / stride, O]; the last frames of each slot, which saw the next one, mean nothing."""
-        outputs, inputs, kernel = self.weight.shape
-        weight = self.weight.permute(0, 2, 1).reshape(outputs, kernel * inputs)
-        row = self.stride * inputs
-        x = x_MC.to(weight.dtype).reshape(-1, row)
-        y = F.linear(x[:, : kernel * inputs], weight[:, :row], self.bias)
-        for ahead, first in enumerate(range(row, kernel * inputs, row), 1):
-            taps = weight[:, first : first + row]
-            y[:-ahead].addmm_(x[ahead:, : taps.shape[1]], taps.T)
-        return F.gelu(self.norm(y))
-
-
 class TimeNorm(nn.Module):
     """Group normalisation with one channel per group: of each channel over the frames of an utterance."""
 
@@ -76,14 +46,14 @@ class TimeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def fold(self, weight_OK: Tensor, windows_TK: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [K, O] and biases [O] that give what `weight_OK` gives on these windows, normalised; in float64."""
+        """Weights [O, K] and biases [O] that give what `weight_OK` gives on these windows, normalised; in float64."""
         weight, windows = weight_OK.double(), windows_TK.double()
         mean_K = windows.mean(dim=0)
         centred = windows - mean_K
         covariance_KK = centred.T @ centred / len(windows)
         variance_O = ((weight @ covariance_KK) * weight).sum(dim=1)
         folded = weight * (self.weight * torch.rsqrt(variance_O + self.eps))[:, None]
-        return folded.T, self.bias - folded @ mean_K
+        return folded, self.bias - folded @ mean_K
 
 
 class FirstConvolution(nn.Module):
@@ -92,26 +62,40 @@ class FirstConvolution(nn.Module):
     def __init__(self, layer: ConvLayer, *, bias: bool, norm: Literal["group", "layer"]) -> None:
         super().__init__()
         outputs, self.kernel, self.stride = layer
-        self.weight = nn.Parameter(torch.empty(outputs, 1, self.kernel))
-        nn.init.kaiming_normal_(self.weight)
+        self.weight = nn.Parameter(nn.init.kaiming_normal_(torch.empty(outputs, 1, self.kernel)))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.norm = TimeNorm(outputs) if norm == "group" else nn.LayerNorm(outputs)
 
     def fit(self, wave_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights [K, O] and biases [O] for the frames of one utterance; a bias says nothing where it is normalised."""
+        """Weights [O, K] and biases [O] for one utterance; where it is normalised over time, its own bias cancels."""
         weight_OK = self.weight[:, 0]
         if isinstance(self.norm, TimeNorm):
-            folded_KO, bias_O = self.norm.fold(weight_OK, wave_N.unfold(0, self.kernel, self.stride))
-            return folded_KO.to(weight_OK.dtype), bias_O.to(weight_OK.dtype)
-        return weight_OK.T, weight_OK.new_zeros(len(weight_OK)) if self.bias is None else self.bias
+            folded_OK, bias_O = self.norm.fold(weight_OK, wave_N.unfold(0, self.kernel, self.stride))
+            return folded_OK.to(weight_OK.dtype), bias_O.to(weight_OK.dtype)
+        return weight_OK, weight_OK.new_zeros(len(weight_OK)) if self.bias is None else self.bias
 
     def forward(self, x_RN: Tensor, fitted: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Map slots [R, N] to [R x N / stride, O], each with the weights that were fitted to its utterance."""
-        windows_RTK = F.pad(x_RN, (0, max(0, self.kernel - self.stride))).unfold(1, self.kernel, self.stride)
-        weight_RKO = torch.stack([weight for weight, _ in fitted])
-        bias_R1O = torch.stack([bias for _, bias in fitted])[:, None]
-        y = torch.baddbmm(bias_R1O, windows_RTK.to(weight_RKO.dtype), weight_RKO).flatten(0, 1)
-        return F.gelu(y if isinstance(self.norm, TimeNorm) else self.norm(y))
+        """Map samples [R, N] to [R, O, T], each row with what was fitted to its utterance."""
+        weight_ROK = torch.stack([weight for weight, _ in fitted])
+        bias_RO1 = torch.stack([bias for _, bias in fitted])[..., None]
+        windows_RTK = x_RN.to(weight_ROK.dtype).unfold(1, self.kernel, self.stride)
+        y_ROT = torch.baddbmm(bias_RO1, weight_ROK, windows_RTK.mT)
+        return F.gelu(y_ROT if isinstance(self.norm, TimeNorm) else self.norm(y_ROT.mT).mT)
+
+
+class Convolution(nn.Conv1d):
+    """A further convolution, layer normalisation of each frame where asked for, and GELU."""
+
+    def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: bool) -> None:
+        outputs, kernel, stride = layer
+        super().__init__(inputs, outputs, kernel, stride, bias=bias)
+        nn.init.kaiming_normal_(self.weight)
+        self.norm = nn.LayerNorm(outputs) if norm else None
+
+    def forward(self, x_RCT: Tensor) -> Tensor:
+        """Map [R, C, T] to [R, O, T], of fewer frames."""
+        y_ROT = super().forward(x_RCT.to(self.weight.dtype))
+        return F.gelu(y_ROT if self.norm is None else self.norm(y_ROT.mT).mT)
 
 
 class ConvolutionalFront(nn.Module):
@@ -151,10 +135,7 @@ class ConvolutionalFront(nn.Module):
         return [wave[t * step : (min(t + self.piece, frames) - 1) * step + seen] for t in starts]
 
     def _together(self, waves: Sequence[Tensor], fitted: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        step = hop(self.shape)
-        slot = -(-max(len(w) for w in waves) // step) * step
-        x_MC = self.layers[0](torch.stack([F.pad(w, (0, slot - len(w))) for w in waves]), fitted)
+        x = self.layers[0](nn.utils.rnn.pad_sequence(list(waves), batch_first=True), fitted)
         for layer in self.layers[1:]:
-            x_MC = layer(x_MC)
-        x_RTC = x_MC.view(len(waves), slot // step, -1)
-        return [x[: count_frames(len(w), self.shape)] for x, w in zip(x_RTC, waves, strict=True)]
+            x = layer(x)
+        return [row[:, : count_frames(len(w), self.shape)].T for row, w in zip(x, waves, strict=True)]
