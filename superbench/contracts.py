@@ -241,11 +241,11 @@ class FeatureCount:
 
     form: str  # "pooled" or "frames"
     segments: int  # distinct sounds the run needs
-    computed: int  # upstream forward passes of this run
+    computed: int  # segments that went through the upstream in this run
     reused: int  # segments found in the store
     bytes: int  # of the features the run reads
     seconds: float  # wall time of the extraction
-    warnings: tuple[str, ...] = ()  # damaged features that were put aside and computed again
+    warnings: tuple[str, ...] = ()  # damaged features put aside and computed again; batches that did not fit
 
 
 @dataclass(frozen=True, kw_only=True)

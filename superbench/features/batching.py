@@ -20,9 +20,8 @@ from superbench.features.extraction import LoadedUpstream, plugin_guard
 # 4 s gain nothing beyond 8 s. A GPU, not measured yet, wants as much at a time as there is: 320 s are 16 000 frames of
 # 20 ms, and 0.6 GB of a base encoder's layers.
 SECONDS = {"cpu": 16.0, "cuda": 320.0}
-SPREAD = (
-    1.25  # the longest of a batch is at most so many times as long as the shortest: a fifth of it is padding at most
-)
+# The longest of a batch is at most so many times as long as the shortest: a fifth of the batch is padding at most.
+SPREAD = 1.25
 
 Batch = tuple[Utterance, ...]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from superbench.contracts import Settings
+from superbench.features.batching import batch_samples
 from superbench.features.extraction import PROBE_SAMPLES, extract, probe_waves
 from superbench.features.store import FeatureStore, store_folder
 from superbench.pipeline.prepared import Prepared
@@ -20,7 +21,7 @@ class Estimate:
 
     layers: int
     segments: int
-    missing: int  # upstream passes still to run
+    missing: int  # segments that are still to go through the upstream
     sound_seconds: float  # of the missing segments
     bytes: int
     extract_seconds: float
@@ -37,16 +38,17 @@ def estimate(prepared: Prepared, settings: Settings) -> Estimate:
         missing = set(FeatureStore(settings.store, plan.upstream_key, plan.form).missing(contents))
     sound = sum(u.seconds for u in need.segments if u.content in missing)
     waves = probe_waves()
+    batches = [[wave] for wave in waves] if batch_samples(prepared.loaded) is None else [waves]
     begun = time.perf_counter()
-    for i, wave in enumerate(waves):
-        extract(prepared.loaded, [wave], [f"probe {i}"])
+    for batch in batches:
+        extract(prepared.loaded, batch, ["probe"] * len(batch))
     per_second = (time.perf_counter() - begun) / (sum(PROBE_SAMPLES) / prepared.loaded.upstream.sample_rate)
     candidates = len(prepared.partitions) * len(plan.seeds) * len(plan.protocol.lr_grid)
     evaluated = sum(len(set(prepared.selection(p))) for p in prepared.partitions) / len(prepared.partitions)
-    batch = plan.protocol.batch * plan.protocol.accumulate
+    effective = plan.protocol.batch * plan.protocol.accumulate
     evaluations = plan.protocol.steps / plan.protocol.eval_every
     # an evaluation is a forward pass, about a third of a step, on the dev set in place of a batch
-    steps = plan.protocol.steps + evaluations * evaluated / batch / 3
+    steps = plan.protocol.steps + evaluations * evaluated / effective / 3
     return Estimate(
         layers=prepared.layers,
         segments=len(need.segments),
