@@ -15,7 +15,7 @@ from superbench.session import Session, pass_session
 @click.command()
 @click.option("-u", "--upstream", required=True, metavar="NAME[:OPTION=VALUE,...]", help="Which encoder.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="NPZ", help="The archive to write.")
-@click.option("--tap", default="hidden", metavar="NAME", help="Which of its outputs: its layers, or another.  [hidden]")
+@click.option("--tap", default="hidden", metavar="NAME", help="Which of its outputs: its layers by default.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, help="Waves per call; must not matter.  [1]")
 @click.option("--resample", is_flag=True, help="Allow recordings of other rates.")
@@ -42,6 +42,11 @@ def extract(
     Where layers differ in frame rate or width there is one array [T, D] per layer, under STEM/0, STEM/1 and so on.
     What else an upstream can say beside its layers it names itself: `--tap` takes one of these. Codes are integers.
     """
+    if out.suffix != ".npz" or out.is_dir():
+        raise UsageError(
+            f"--out {out} is {'a folder' if out.is_dir() else 'no name of an archive'}",
+            "give a name that ends in .npz: nothing else is written over",
+        )
     stems: dict[str, Path] = {}
     for file in files:
         if file.stem in stems:
@@ -67,6 +72,8 @@ def extract(
         temporary.replace(out)
     except OSError as exc:
         raise ResourceError(f"{out} could not be written: {exc.strerror or exc}", "choose another --out") from exc
+    finally:
+        temporary.unlink(missing_ok=True)
     written = {name: list(array.shape) for name, array in arrays.items()}
     if as_json:
         dtypes = {name: str(array.dtype) for name, array in arrays.items()}

@@ -2,7 +2,8 @@
 
 Batches, and the shards they are stored in, follow from the whole list of a plan, never from what happens to be missing.
 Who sits beside whom moves float32 features by some 1e-6, and a run that was killed ends with the bytes of one that was
-not.
+not. What an earlier command stored is left out of its batch (no sound is heard twice), so that a sound which then goes
+alone, or with others, may differ in these last bits from what it is in an empty store.
 """
 
 from __future__ import annotations

@@ -162,3 +162,19 @@ def test_a_tap_from_python_has_a_key_of_its_own(plugin):
     assert len({layers.key, codes.key}) == 2
     (found,) = codes([torch.ones(320)])
     assert found.tensors[0].tolist() == [[1000, 1000]] * 2
+
+
+@pytest.mark.parametrize("name", ["dev01.wav", "notes", "weights.safetensors", "folder.npz"])
+def test_nothing_but_an_archive_is_written_over(superbench, tones, tmp_path, name):
+    sound = tones.with_name("dev00.wav")
+    (tmp_path / "folder.npz").mkdir()
+    ended = superbench("extract", "-u", "fbank", "--out", tmp_path / name, sound)
+    assert ended.code == 2
+    assert "ends in .npz" in ended.err
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.npz"]
+
+
+def test_an_archive_that_cannot_be_written_leaves_nothing(superbench, tones, tmp_path):
+    ended = superbench("extract", "-u", "fbank", "--out", tmp_path / "no" / "x.npz", tones.with_name("dev00.wav"))
+    assert ended.code == 5
+    assert list(tmp_path.iterdir()) == []

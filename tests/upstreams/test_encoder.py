@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from superbench.errors import UsageError
 from superbench_upstreams.convolution import STANDARD, ConvolutionalFront, count_frames
 from superbench_upstreams.encoder import Encoder, EncoderConfig
 from superbench_upstreams.positions import Plain, RelativePositions, WeightNormed
@@ -91,7 +92,7 @@ def alone_and_together(encoder: Encoder, sounds: list[Tensor]) -> float:
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
 def test_a_batch_gives_each_utterance_what_it_has_alone(name: str, dtype: torch.dtype, limit: float) -> None:
-    encoder = build(ARCHITECTURES[name]).to(dtype)
+    encoder = build(ARCHITECTURES[name]).fix().to(dtype)
     sounds = [w.to(dtype) for w in waves(4000, 1000, 3999, 400, 2600)]  # padded up to ten times
     assert alone_and_together(encoder, sounds) < limit
 
@@ -139,14 +140,15 @@ def test_the_front_is_a_chain_of_convolutions(layers: tuple[tuple[int, int, int]
 @pytest.mark.parametrize("kind", [WeightNormed, Plain])
 @pytest.mark.parametrize("taps", [1, 2, 5, 16, 19, 128])
 @pytest.mark.parametrize("frames", [1, 7, 130, 700])
-def test_a_frozen_positional_convolution_is_the_convolution_itself(kind: type, taps: int, frames: int) -> None:
+def test_a_fixed_positional_convolution_is_the_convolution_itself(kind: type, taps: int, frames: int) -> None:
     layer = kind(8, taps, 2).double()
     nn.init.normal_(layer.bias)
     x = torch.randn(2, frames, 8, dtype=torch.float64)
     trained = layer(x)
     plain = F.conv1d(x.mT, layer.kernel(), layer.bias, padding=taps // 2, groups=2)[..., :frames].mT
     torch.testing.assert_close(trained, plain)
-    torch.testing.assert_close(layer.requires_grad_(False)(x), plain, rtol=0, atol=1e-12)
+    layer.fix()
+    torch.testing.assert_close(layer(x), plain, rtol=0, atol=1e-12)
 
 
 def test_the_weight_norm_is_torch_s() -> None:
@@ -160,12 +162,55 @@ def test_the_weight_norm_is_torch_s() -> None:
 
 def test_new_weights_make_a_new_spectrum() -> None:
     layer = Plain(8, 16, 2).requires_grad_(False)
+    layer.fix()
     x = torch.randn(1, 20, 8)
     before = layer(x)
     layer.load_state_dict({"weight": 2 * layer.weight, "bias": layer.bias})
     torch.testing.assert_close(layer(x), 2 * before, rtol=0, atol=1e-5)
-    layer.weight.mul_(0)
-    assert layer(x).abs().max() < 1e-6
+    assert layer.double()(x.double()).dtype == torch.float64
+    torch.testing.assert_close(layer(x.double()).float(), 2 * before, rtol=0, atol=1e-5)
+
+
+def test_an_averaged_teacher_follows_its_student() -> None:
+    student, teacher = build(SMALL, seed=1), build(SMALL, seed=2)
+    sounds = [w.float() for w in waves(2000, 900)]
+    teacher(sounds)
+    for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
+        ours.data.mul_(0.5).add_(theirs.data, alpha=0.5)
+    fresh = Encoder(SMALL).eval()
+    fresh.load_state_dict(teacher.state_dict())
+    torch.testing.assert_close(teacher(sounds).last, fresh(sounds).last, rtol=0, atol=2e-5)
+
+
+def test_an_encoder_may_be_built_and_fixed_in_inference_mode() -> None:
+    with torch.inference_mode():
+        encoder = Encoder(SMALL).eval()
+        sounds = [w.float() for w in waves(2000)]
+        loose = encoder(sounds).last
+        torch.testing.assert_close(encoder.fix()(sounds).last, loose, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.01, 0.5])
+def test_an_offset_costs_a_quiet_sound_no_digits(offset: float) -> None:
+    encoder = build(SMALL)
+    (wave,) = waves(4000)
+    quiet = 1e-3 * (wave - wave.mean()) + offset
+    with torch.inference_mode():
+        near = encoder([quiet.float()]).last
+        exact = encoder.double()([quiet.float().double()]).last
+    assert (near.double() - exact).abs().max() < 2e-5
+
+
+@pytest.mark.parametrize("layers", [-1, 4])
+def test_layers_that_are_not_there(layers: int) -> None:
+    with pytest.raises(UsageError, match=f"layers={layers}: this encoder has 3"):
+        build(SMALL)([torch.randn(2000)], layers=layers)
+
+
+def test_convolutions_without_a_gradient_are_left_alone() -> None:
+    encoder = build(replace(SMALL, conv_grad_scale=0.0), frozen=False).double()
+    encoder(waves(2000)).last.sum().backward()
+    assert all((p.grad is None) == n.startswith(("convolutions.", "mask_emb")) for n, p in encoder.named_parameters())
 
 
 def test_relative_positions_fall_into_the_buckets_of_t5() -> None:

@@ -238,6 +238,8 @@ def test_in_bfloat16_features_are_near_and_come_as_float32(opened: Callable[...,
         for ours, theirs in zip(near(sounds), exact(sounds), strict=True):
             for a, b in zip(ours.tensors, theirs.tensors, strict=True):
                 assert a.dtype == torch.float32
+                assert not hasattr(near, "exact_batches")  # nor can it go back to what was rounded away:
+                assert not hasattr(near.tap("ffn"), "astype")
                 assert 1e-4 < float((a - b).norm() / b.norm()) < 3e-2
 
 
@@ -275,6 +277,8 @@ def test_what_is_wrong_is_told(opened: Callable[..., FrozenEncoder]) -> None:
     assert "fewer than 400 samples" in short.value.hint
     with pytest.raises(DataError, match=r"one channel"):
         upstream([torch.zeros(2, 4000)])
+    with pytest.raises(DataError, match=r"floating point, not torch.int16"):
+        upstream([torch.zeros(4000, dtype=torch.int16)])
     with pytest.raises(UsageError, match="no tap 'fnn'") as unknown:
         upstream.tap("fnn")
     assert "'ffn'" in unknown.value.hint

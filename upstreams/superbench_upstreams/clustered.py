@@ -40,6 +40,7 @@ class Clustered(Method):
         self.register_buffer("counts", torch.stack([extras[f"codebook_counts.{k}"] for k in range(books)]).float())
         self.teacher = Encoder(checkpoint.config)
         self.teacher.load_state_dict({**checkpoint.weights, **_below(extras, "teacher.")})
+        self.teacher.fix()
         for shared in ("convolutions", "feature_norm", "projection"):  # nobody averages these
             setattr(self.teacher, shared, getattr(self.encoder, shared))
 

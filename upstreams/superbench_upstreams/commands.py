@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from superbench.cli.output import echo_json
+from superbench.errors import SuperbenchError
 
 
 @click.group()
@@ -36,7 +38,11 @@ def convert(source: str, out: Path, *, base: str, config: str, revision: str, no
     """
     from superbench_upstreams.checkpoints import read_checkpoint, write_checkpoint
 
-    checkpoint = read_checkpoint(source, base=base, config=config, normalize=normalize, revision=revision)
+    try:
+        checkpoint = read_checkpoint(source, base=base, config=config, normalize=normalize, revision=revision)
+    except SuperbenchError as error:  # readers speak of an upstream's options
+        said = re.sub(r"\b(normalize|base|config)=", r"--\1 ", error.hint)
+        raise type(error)(error.message, said) from error
     write_checkpoint(out, checkpoint)
     weights = sum(t.numel() for t in (*checkpoint.weights.values(), *checkpoint.extras.values()))
     reference = f"{checkpoint.family}:checkpoint={out}"

@@ -62,7 +62,8 @@ class FirstConvolution(nn.Module):
     def __init__(self, layer: ConvLayer, *, bias: bool, norm: Literal["group", "layer"]) -> None:
         super().__init__()
         outputs, self.kernel, self.stride = layer
-        self.weight = nn.Parameter(nn.init.kaiming_normal_(torch.empty(outputs, 1, self.kernel)))
+        self.weight = nn.Parameter(torch.empty(outputs, 1, self.kernel))
+        _draw(self.weight)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.norm = TimeNorm(outputs) if norm == "group" else nn.LayerNorm(outputs)
 
@@ -89,13 +90,18 @@ class Convolution(nn.Conv1d):
     def __init__(self, inputs: int, layer: ConvLayer, *, bias: bool, norm: bool) -> None:
         outputs, kernel, stride = layer
         super().__init__(inputs, outputs, kernel, stride, bias=bias)
-        nn.init.kaiming_normal_(self.weight)
+        _draw(self.weight)
         self.norm = nn.LayerNorm(outputs) if norm else None
 
     def forward(self, x_RCT: Tensor) -> Tensor:
         """Map [R, C, T] to [R, O, T], of fewer frames."""
         y_ROT = super().forward(x_RCT.to(self.weight.dtype))
         return F.gelu(y_ROT if self.norm is None else self.norm(y_ROT.mT).mT)
+
+
+def _draw(weight: Tensor) -> None:
+    if not weight.is_meta:  # where nobody asks for numbers, drawing them would load torch's compiler
+        nn.init.kaiming_normal_(weight)
 
 
 class ConvolutionalFront(nn.Module):
@@ -119,6 +125,8 @@ class ConvolutionalFront(nn.Module):
         """Map waves [N] to frames [T, C]: piece by piece on a CPU, all at once elsewhere."""
         first = self.layers[0]
         assert isinstance(first, FirstConvolution)
+        if isinstance(first.norm, TimeNorm):  # which takes an offset away; it would cost the digits of a quiet sound
+            waves = [wave - wave.mean(dtype=torch.float64).to(wave.dtype) for wave in waves]
         fitted = [first.fit(wave) for wave in waves]
         if waves[0].device.type != "cpu":
             return self._together(waves, fitted)

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from superbench.errors import UsageError
 from superbench_upstreams.convolution import STANDARD, ConvLayer, ConvolutionalFront, count_frames, hop
 from superbench_upstreams.positions import ConvolutionalPositions, RelativePositions
 
@@ -204,7 +205,9 @@ class Encoder(nn.Module):
             waves = [F.layer_norm(w, w.shape, eps=self.config.normalize_eps) for w in waves]
         frames: list[Tensor] = self.convolutions(waves)
         x = nn.utils.rnn.pad_sequence(frames, batch_first=True)
-        if x.requires_grad and self.config.conv_grad_scale != 1.0:
+        if self.config.conv_grad_scale == 0.0:
+            x = x.detach()
+        elif x.requires_grad and self.config.conv_grad_scale != 1.0:
             x.register_hook(lambda gradient: gradient * self.config.conv_grad_scale)  # type: ignore[no-untyped-call]
         return x, tuple(len(f) for f in frames)
 
@@ -228,6 +231,8 @@ class Encoder(nn.Module):
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Tensor]:
         """Run the transformer on its input: states (this input first), feed-forward outputs, and the last output."""
         count = self.config.layers if layers is None else layers
+        if not 0 <= count <= self.config.layers:
+            raise UsageError(f"layers={layers}: this encoder has {self.config.layers}", "a number from 0 to that")
         ahead = 0 if prompts is None else prompts.shape[-2]
         padding_BT = padding([ahead + n for n in lengths], x_BTD.device)
         mask = None if padding_BT is None else ~padding_BT[:, None, None, :]
@@ -249,6 +254,14 @@ class Encoder(nn.Module):
         if self.config.norm_first and count == self.config.layers:
             last = self.norm(last)
         return tuple(states) if "states" in taps else (), tuple(ffn), last
+
+    def fix(self) -> Encoder:
+        """Freeze all of it for good, and keep what can be computed of the weights beforehand; returns itself.
+
+        From then on weights may change by `to` and `load_state_dict` only; a teacher that is averaged is not for this.
+        """
+        self.positions.fix()
+        return self.requires_grad_(False)
 
     def freeze(self, *, front: bool = True, positions: bool = True, layers: Iterable[int] = ()) -> Encoder:
         """Keep parts from being trained: convolutions and projection, positions, layers from 0 on; returns itself.

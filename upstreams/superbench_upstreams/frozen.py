@@ -71,7 +71,10 @@ class Method(nn.Module):
 
 
 class FrozenEncoder:
-    """One output of a frozen method, as an upstream; `tap` gives another one of the same weights."""
+    """One output of a frozen method, as an upstream; `tap` gives another one of the same weights.
+
+    It claims no exact batches: in bfloat16 who else is in a batch changes features by about 1 %.
+    """
 
     sample_rate = SAMPLE_RATE
 
@@ -89,24 +92,11 @@ class FrozenEncoder:
         """Another output of the same weights; raises `UsageError` where there is none of that name."""
         if name not in self._outputs:
             raise UsageError(f"there is no tap {name!r}", did_you_mean(name, self.taps))
-        return FrozenEncoder(self.method, self.weights_sha, name)
-
-    @property
-    def exact_batches(self) -> bool:
-        """Not in bfloat16, where rounding depends on who else is in a batch, by about 1 %."""
-        return self.method.encoder.norm.weight.dtype != torch.bfloat16
+        return type(self)(self.method, self.weights_sha, name)
 
     def num_frames(self, samples: int) -> int:
         """Frames of `samples` samples by the arithmetic of the convolutions; 0 where they are too few."""
         return self.method.config.num_frames(samples)
-
-    def astype(self, dtype: torch.dtype) -> FrozenEncoder:
-        """Compute in `dtype` from now on; returns itself. In bfloat16 what is sensitive stays in float32."""
-        self.method.to(dtype)
-        if dtype == torch.bfloat16:
-            self.method.encoder.convolutions.layers[0].float()
-            self.method.encoder.positions.float()
-        return self
 
     def __call__(self, waves: Sequence[Tensor]) -> list[Layers]:
         """Map waves [n] to layers [T, D] each, as if each were alone; raises `DataError` for what gives no frame."""
@@ -128,12 +118,25 @@ class FrozenEncoder:
             raise DataError(
                 f"a wave must be one channel [n], not {list(wave.shape)}", "mix its channels down, or choose one"
             )
+        if not wave.is_floating_point():
+            raise DataError(f"a wave must be of floating point, not {wave.dtype}", "divide 16-bit samples by 32768")
         if self.num_frames(len(wave)) < 1:
             fewest = next(n for n in range(1, 1 << 20) if self.num_frames(n))
             raise DataError(
                 f"a sound of {len(wave)} samples is too short: it gives this encoder no frame",
                 f"leave out sounds of fewer than {fewest} samples at {SAMPLE_RATE} Hz",
             )
+
+
+class ExactEncoder(FrozenEncoder):
+    """A frozen method in float32 or float64."""
+
+    exact_batches = True
+
+    def astype(self, dtype: torch.dtype) -> ExactEncoder:
+        """Compute in `dtype` from now on; returns itself."""
+        self.method.to(dtype)
+        return self
 
 
 def open_method(
@@ -145,11 +148,21 @@ def open_method(
     )
     with torch.random.fork_rng(devices=[]):  # fresh weights are drawn before the checkpoint's take their place
         method = build(checkpoint)
-    upstream = FrozenEncoder(method.to(device).eval().requires_grad_(False), weights_sha(method))
+    method = method.to(device).eval().requires_grad_(False)
+    method.encoder.fix()
+    sha = weights_sha(method)
     if options.compile:
         for layer in method.encoder.layers:
             layer.compile()
-    return upstream if options.dtype == "float32" else upstream.astype(torch.bfloat16)
+    return ExactEncoder(method, sha) if options.dtype == "float32" else FrozenEncoder(in_bfloat16(method), sha)
+
+
+def in_bfloat16(method: Method) -> Method:
+    """Bring a method to bfloat16, but for what reads the samples and what is computed in the frequency domain."""
+    method.to(torch.bfloat16)
+    method.encoder.convolutions.layers[0].float()
+    method.encoder.positions.float()
+    return method
 
 
 def weights_sha(method: Method) -> str:

@@ -17,7 +17,7 @@ class EncoderOptions:
 
     `normalize`: bring each wave to mean 0 and variance 1? "auto" is the checkpoint's word. `revision`: on the hub.
     `dtype`: bfloat16 is about twice as fast where the processor has it, and no longer exact. `compile`: run the
-    transformer's layers through torch.compile.
+    transformer's layers through torch.compile; the last bits then depend on which shapes it has met before.
     """
 
     checkpoint: str

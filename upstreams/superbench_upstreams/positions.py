@@ -6,6 +6,7 @@ Shapes: B utterances, T frames, D width, G groups, F frequencies, H heads.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 class GroupedConvolution(nn.Module):
     """A grouped convolution over time, of an odd or even number of taps, that keeps the number of frames.
 
-    Output frame t sees frames t - taps // 2 to t - taps // 2 + taps - 1, zeros beyond the ends. With the weights frozen
-    it is computed in the frequency domain, block by block (overlap-save), which for 128 taps takes a fifth of the time.
+    Output frame t sees frames t - taps // 2 to t - taps // 2 + taps - 1, zeros beyond the ends. Once its weights are
+    fixed it is computed in the frequency domain, block by block (overlap-save), which for 128 taps takes a fifth of the
+    time; rounding is then that of the loudest frame of a block.
     """
 
     bias: nn.Parameter
@@ -26,18 +28,20 @@ class GroupedConvolution(nn.Module):
         self.taps, self.groups = taps, groups
         self.block = 1 << (2 * taps - 1).bit_length()  # length of a transform: half of it or more is output
         self.bias = nn.Parameter(torch.zeros(width))
-        self._spectrum: tuple[object, Tensor] | None = None
+        self.fixed = False
+        self._spectrum: Tensor | None = None
 
     def kernel(self) -> Tensor:
         """The weight [D, D / G, taps]."""
         raise NotImplementedError
 
-    def _frozen(self) -> bool:
-        return not any(p.requires_grad for p in self.parameters())
+    def fix(self) -> None:
+        """Promise that the weights stay what they are but for `to` and `load_state_dict`: their spectrum is kept."""
+        self.fixed, self._spectrum = True, None
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map [B, T, D] to [B, T, D]."""
-        if self._frozen():
+        if self.fixed:
             return self._by_spectrum(x_BTD)
         x = F.pad(x_BTD.transpose(1, 2), (self.taps // 2, self.taps - 1 - self.taps // 2))
         return F.conv1d(x, self.kernel(), self.bias, groups=self.groups).transpose(1, 2)
@@ -58,15 +62,22 @@ class GroupedConvolution(nn.Module):
         return found
 
     def _weights(self, wide: torch.dtype) -> Tensor:
-        """The kernel's spectrum [F, G, in, out], kept as long as the parameters stay what they are."""
-        state = (wide, *((p.data_ptr(), p._version, p.dtype, p.device) for p in self.parameters()))
-        if self._spectrum is None or self._spectrum[0] != state:
+        """The kernel's spectrum [F, G, in, out]."""
+        if self._spectrum is None:
             with torch.inference_mode(False), torch.no_grad():
                 kernel = self.kernel().to(wide)
                 kernel = kernel.view(self.groups, -1, kernel.shape[1], self.taps)
                 spectrum = torch.fft.rfft(kernel, n=self.block, dim=-1).conj()  # conjugate: it is a correlation
-                self._spectrum = (state, spectrum.permute(3, 0, 2, 1).contiguous())
-        return self._spectrum[1]
+                self._spectrum = spectrum.permute(3, 0, 2, 1).contiguous()
+        return self._spectrum
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self._spectrum = None
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+
+    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
+        self._spectrum = None
+        super()._load_from_state_dict(*arguments, **more)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_spectrum": None}
@@ -108,6 +119,12 @@ class ConvolutionalPositions(nn.Module):
         self.depth = depth
         kind = WeightNormed if depth == 1 else Plain
         self.blocks = nn.ModuleList(kind(width, taps, groups) for _ in range(depth))
+
+    def fix(self) -> None:
+        """Promise that the weights stay what they are, see `GroupedConvolution.fix`."""
+        for block in self.blocks:
+            assert isinstance(block, GroupedConvolution)
+            block.fix()
 
     def forward(self, x_BTD: Tensor, padding_BT: Tensor | None) -> Tensor:
         """Map [B, T, D] to [B, T, D]; `padding_BT` is True past an utterance's end, None where all are equally long."""

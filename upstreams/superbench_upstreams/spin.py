@@ -5,7 +5,8 @@
 Layer 0 is the projected output of the convolutions, without positional convolution or normalisation; then comes what
 each layer gives: the list of the official wrapper (vectominist/spin, s3prl_py/spin/expert.py, `feat_select="hidden"`).
 The official file says HuBERT or WavLM and no more: its encoder is that base model, or that of `base=CHECKPOINT`.
-Taps: `disentangled` (the head's output, of length 1), `logits` (over the temperature), `probabilities`, `codes`.
+Taps: `disentangled` (the head's output, of length 1), `logits` (over the temperature), `probabilities`, `codes`. The
+codebook is as the file has it; the wrapper makes its rows of length 1 again, from which they are one step away.
 Official files: the data set vectominist/spin_ckpt on the hub, `hf://datasets/vectominist/spin_ckpt/FILE`.
 """
 

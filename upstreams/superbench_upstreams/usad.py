@@ -178,6 +178,7 @@ def load(options: Options, device: str) -> Upstream:
             "leave trust_remote_code out",
         )
     encoder = open_encoder(folder).to(device).eval().requires_grad_(False)
+    encoder.positions.fix()
     return Usad(encoder, _weights_sha(encoder))
 
 

@@ -4,12 +4,13 @@
               or, before 2021, {"args": Namespace(arch="wav2vec2", normalize=False, ...), "model": ...}
     s3prl     {"task_cfg": {...}, "model_cfg": {...}, "model_weight": ...}
 
-Defaults are those of fairseq's Wav2Vec2Config (models/wav2vec/wav2vec2.py) and HubertConfig (models/hubert/hubert.py).
+Defaults are those of fairseq's Wav2Vec2Config (3d262bb2, models/wav2vec/wav2vec2.py) and HubertConfig (models/hubert).
 Of DinoSR's own tensors, codebooks are kept as they are stored: running sums, to be divided by their counts.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,6 +71,8 @@ def _read(
             )
         normalize = said
     config = encoder_config(Stated(model, path), normalize=normalize)
+    if family in ("data2vec", "dinosr"):
+        config = dataclasses.replace(config, projection=True)  # they project whatever the widths
     own = CODEBOOK.fullmatch if family == "dinosr" else lambda name: None
     weights = fit(
         {name: t for name, t in tensors.items() if not own(name)}, config, FAIRSEQ, path=path, dropped=DROPPED[family]

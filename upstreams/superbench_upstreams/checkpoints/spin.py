@@ -50,6 +50,9 @@ def read_spin(held: Mapping[str, Any], path: Path, normalize: bool | None, base:
     model.require("normalize", False, None)
     encoder.require("feat_select", "x", None)
     loss.require("l2_norm", True, None)
+    head = Stated(_inner(model.values, "pred_head"), path)
+    head.require("type", "DNN", None)
+    head.require("activate_last", False, None)
     kind = encoder.word("type", "HuBERT")
     config = _config(kind, path, base)
     if normalize is not None:
