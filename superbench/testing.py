@@ -9,7 +9,7 @@ from torch import Tensor
 
 from superbench.conformance import Report, check
 from superbench.conformance.sounds import Sound, read_sounds
-from superbench.conformance.subject import stated_rate
+from superbench.conformance.subject import stated_rate, states_rate
 from superbench.contracts import Provenance
 from superbench.features.extraction import LoadedUpstream
 from superbench.loading import open_unprobed
@@ -41,7 +41,8 @@ def check_upstream(
         kind = type(upstream)
         brought = Provenance(plugin=kind.__module__)
         loaded = LoadedUpstream(name=kind.__qualname__, upstream=upstream, provenance=brought, device=device)
-    report = check(loaded, list(_heard(sounds or (), stated_rate(loaded.upstream), resample)))
+    any_rate = resample or not states_rate(loaded.upstream)  # without a rate only its facts are tried
+    report = check(loaded, _heard(sounds or (), stated_rate(loaded.upstream), any_rate))
     if report.broken:
         raise AssertionError(str(report))
     return report

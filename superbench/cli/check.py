@@ -32,14 +32,15 @@ def check(
     from superbench import conformance
     from superbench.conformance.report import COLUMNS
     from superbench.conformance.sounds import read_sounds
-    from superbench.conformance.subject import stated_rate
+    from superbench.conformance.subject import stated_rate, states_rate
     from superbench.loading import open_unprobed
     from superbench.pipeline.opening import choose_device
 
     if resample and not sounds:
         raise UsageError("--resample is about recordings, and none was given", "leave it out, or give sound files")
     _, _, loaded = open_unprobed(upstream, session.registry, choose_device(device))
-    recordings = read_sounds(sounds, rate=stated_rate(loaded.upstream), resample=resample)
+    any_rate = resample or not states_rate(loaded.upstream)  # without a rate only its facts are tried
+    recordings = read_sounds(sounds, rate=stated_rate(loaded.upstream), resample=any_rate)
     report = conformance.check(loaded, recordings, session.progress)
     if as_json:
         echo_json(report.as_json())

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from superbench.conformance import batches, conduct, outputs
-from superbench.conformance.report import FAILED, Finding, Report, judged, not_claimed
+from superbench.conformance.facts import facts, misstatements
+from superbench.conformance.report import FAILED, Finding, Report, described, judged, not_claimed, not_tried, told
 from superbench.conformance.sounds import Sound, made_sounds
 from superbench.conformance.subject import Subject, stated_rate
 from superbench.environment import versions
@@ -33,7 +32,7 @@ class Promise:
 
 
 PROMISES = (
-    Promise("facts", outputs.facts),
+    Promise("facts", facts),
     Promise("frame counts", outputs.frame_counts),
     Promise("determinism", outputs.determinism),
     Promise("batches", batches.batches),
@@ -61,9 +60,9 @@ def check(loaded: LoadedUpstream, sounds: Sequence[Sound] = (), progress: Progre
         raise UsageError("all of the sounds are digital silence", "give a sound in which something is heard")
     findings = []
     with (progress or Progress()).stage("promises", len(PROMISES) + 1) as bar:
-        for promise in PROMISES:
-            findings.append(examine(promise, subject))
-            bar.advance(note=promise.name)
+        for finding in _tried(PROMISES, subject):
+            findings.append(finding)
+            bar.advance(note=finding.promise)
         findings += _taps(subject)
         bar.advance(note="taps")
     return Report(
@@ -86,21 +85,28 @@ def examine(promise: Promise, subject: Subject) -> Finding:
         return Finding(
             promise=promise.name,
             verdict=FAILED,
-            measured=_told(exc),
+            measured=told(exc, subject.who),
             limit="no error",
             on=f"{len(subject.sounds)} sounds",
             mend=exc.hint if exc.__cause__ is None and exc.hint else "mend this error, then check again",
         )
 
 
-def _told(error: SuperbenchError) -> str:
-    """An error in a line: what was raised, and where."""
-    cause = error.__cause__
-    if cause is None or cause.__traceback__ is None:
-        return f"{type(error).__name__}: {error.message}".partition("\n")[0]
-    last = traceback.extract_tb(cause.__traceback__)[-1]
-    said = str(cause).partition("\n")[0]
-    return f"{type(cause).__name__}: {said} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
+def _tried(promises: Sequence[Promise], subject: Subject, of: str = "") -> Iterator[Finding]:
+    """Try these promises one by one; only the facts, where those are of the wrong kind."""
+    usable = _is_usable(subject)
+    for promise in promises:
+        named = replace(promise, name=of + promise.name)
+        yield examine(named, subject) if usable or promise.measure is facts else not_tried(named.name)
+
+
+def _is_usable(subject: Subject) -> bool:
+    """Are its facts of the right kinds, so that the rest can be tried?"""
+    try:
+        with plugin_guard(subject.who):
+            return not list(misstatements(subject))
+    except SuperbenchError:
+        return False
 
 
 def _taps(subject: Subject) -> Iterator[Finding]:
@@ -112,21 +118,38 @@ def _taps(subject: Subject) -> Iterator[Finding]:
         limit = "each can be had by tap(name)"
         if stated is None:
             return not_claimed("taps", limit=limit, why="taps is not stated: it has one output")
-        texts = not isinstance(stated, str) and all(isinstance(name, str) for name in stated)
+        texts = isinstance(stated, tuple | list) and all(isinstance(name, str) for name in stated)
         others = [name for name in stated if name != HIDDEN] if texts else []
         for name in others:
             taps[name] = replace(subject, upstream=subject.upstream.tap(name), is_tap=True)
+        renamed = texts and HIDDEN in stated and _differs_from_layers(subject)
+        shown = (", ".join(stated) or "none") if texts else f"taps is {described(stated)}"
         return judged(
             "taps",
-            texts and len(taps) == len(others),
-            measured=(", ".join(stated) or "none") if texts else f"{stated!r:.60}",
+            texts and len(taps) == len(others) and not renamed,
+            measured=f"{shown}; tap 'hidden' differs from the layers" if renamed else shown,
             limit=limit,
             on="taps",
-            mend="taps is a tuple of distinct names, and tap(name) gives an upstream for each",
+            mend=f"{HIDDEN!r} means the layers themselves: give this tap another name"
+            if renamed
+            else "taps is a tuple of distinct names, and tap(name) gives an upstream for each",
             taps=len(taps),
         )
 
-    yield examine(Promise("taps", named), subject)
+    yield from _tried([Promise("taps", named)], subject)
     for name, tap in taps.items():
-        for promise in TAP_PROMISES:
-            yield examine(Promise(f"tap {name}: {promise.name}", promise.measure), tap)
+        yield from _tried(TAP_PROMISES, tap, of=f"tap {name}: ")
+
+
+def _differs_from_layers(subject: Subject) -> bool:
+    """Does tap("hidden") give something else than the layers? Superbench never asks it; it need not be answered."""
+    try:
+        with plugin_guard(subject.who):
+            hidden = subject.upstream.tap(HIDDEN)
+    except SuperbenchError:
+        return False
+    if hidden is None or hidden is subject.upstream:
+        return hidden is None
+    wave = subject.speech.wave
+    tapped = replace(subject, upstream=hidden, is_tap=True).alone(wave)
+    return outputs.largest_difference(subject.alone(wave), tapped) > 0

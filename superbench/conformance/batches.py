@@ -18,6 +18,7 @@ RATIO = 4  # times the shortest one
 LONGEST_SECONDS = 6.0
 LIMITS = {torch.float32: 2e-5, torch.float64: 1e-10}  # of the largest feature of the layer, at least 1
 TIES = {torch.float32: 1e-3, torch.float64: 0.0}  # fraction of codes that rounding may turn over
+ORDER = "results come in the order of the waves: put them back in that order where the batch was sorted"
 MEND = "padding and neighbours must not leak: mask them in every layer, or do not state exact_batches"
 
 
@@ -27,6 +28,7 @@ class _Gap:
 
     value: float = 0.0  # largest difference over the largest feature; of codes the fraction that differs
     shown: str = "0"
+    mend: str = MEND
 
 
 def batches(subject: Subject) -> Finding:
@@ -81,7 +83,7 @@ def _compared(
         measured="; ".join(f"{name_of(dtype)}: {gap.shown}" for dtype, gap in gaps.items()),
         limit=limit,
         on=on,
-        mend=MEND,
+        mend="; ".join(dict.fromkeys(g.mend for dtype, g in gaps.items() if not g.value <= allowed[dtype])),
         **{name_of(dtype): gap.value for dtype, gap in gaps.items()},
     )
 
@@ -91,7 +93,10 @@ def _gap(subject: Subject, waves: Sequence[Tensor], compositions: Sequence[Seque
     alone = {i: subject.alone(cast[i]) for i in sorted({i for members in compositions for i in members})}
     worst, differing, codes = _Gap(), 0, 0
     for members in compositions:
-        for place, (i, found) in enumerate(zip(members, subject.run([cast[i] for i in members]), strict=True)):
+        results = subject.run([cast[i] for i in members])
+        if _out_of_order(subject, results, [alone[i] for i in members], dtype):
+            return _Gap(value=math.inf, shown=f"{len(members)} waves in, their results in another order", mend=ORDER)
+        for place, (i, found) in enumerate(zip(members, results, strict=True)):
             where = f" (wave {place + 1} of {len(members)}, {len(cast[i])} samples)"
             if [t.shape for t in found] != [t.shape for t in alone[i]]:
                 return _Gap(value=math.inf, shown=f"other shapes than alone{where}")
@@ -105,10 +110,33 @@ def _gap(subject: Subject, waves: Sequence[Tensor], compositions: Sequence[Seque
     return worst
 
 
+def _out_of_order(subject: Subject, results: Sequence[Features], alone: Sequence[Features], dtype: torch.dtype) -> bool:
+    """Are the results of a batch those that its waves have alone, each once, but in another order?"""
+    left, came = list(range(len(alone))), []
+    for place, found in enumerate(results):
+        candidates = sorted(left, key=lambda i: i != place)  # its own first
+        match = next((i for i in candidates if _agree(subject, alone[i], found, dtype)), None)
+        if match is None:
+            return False
+        left.remove(match)
+        came.append(match)
+    return came != sorted(came)
+
+
+def _agree(subject: Subject, alone: Features, found: Features, dtype: torch.dtype) -> bool:
+    if [t.shape for t in found] != [t.shape for t in alone]:
+        return False
+    if subject.integers:
+        differing = sum(int((a != b).sum()) for a, b in zip(alone, found, strict=True))
+        return differing <= TIES[dtype] * sum(t.numel() for t in found)
+    return _distance(alone, found, "").value <= LIMITS[dtype]
+
+
 def _distance(alone: Features, found: Features, where: str) -> _Gap:
     """The largest difference, over the largest feature of its layer (at least 1); what is not finite must be equal."""
     worst = _Gap()
-    for layer, (a, b) in enumerate(zip(alone, found, strict=True)):
+    for layer, pair in enumerate(zip(alone, found, strict=True)):
+        a, b = (t.double() if t.dtype == torch.bool else t for t in pair)  # truths have no difference
         finite = torch.isfinite(a) & torch.isfinite(b)
         same = (a == b) | (a.isnan() & b.isnan())
         if not bool((finite | same).all()):

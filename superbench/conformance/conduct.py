@@ -75,26 +75,29 @@ def no_gradient(subject: Subject) -> Finding:
 
 def input_untouched(subject: Subject) -> Finding:
     """The waves are after the call what they were before it."""
-    changed, largest = [], 0.0
+    changed, lists, largest = [], [], 0.0
     with torch.no_grad():
         for sound in subject.waves:
             given = sound.wave.clone().to(subject.device)
             waves = [given]
             subject.upstream(waves)
-            same_list = len(waves) == 1 and waves[0] is given
+            if len(waves) != 1 or waves[0] is not given:
+                lists.append(f"1 wave in, {len(waves)} in it after" if len(waves) != 1 else "another wave in it after")
             kept = given.detach().cpu()
-            if not same_list or kept.shape != sound.wave.shape or not torch.equal(kept, sound.wave):
+            if kept.shape != sound.wave.shape or not torch.equal(kept, sound.wave):
                 changed.append(sound.name)
                 if kept.shape == sound.wave.shape:
                     largest = max(largest, float((kept - sound.wave).abs().max()))
     return judged(
         "input untouched",
-        not changed,
-        measured=f"{len(changed)} of {len(subject.waves)} waves changed, by up to {largest:.3g}",
+        not changed and not lists,
+        measured=f"{len(changed)} of {len(subject.waves)} waves changed, by up to {largest:.3g}"
+        + (f"; the list of waves itself was changed ({lists[0]})" if lists else ""),
         limit="0 waves",
         on=f"{len(subject.waves)} sounds",
         mend="change a copy: no in-place operation (x -= ..., x.mul_(...)) on a wave, nor on the list of waves",
         waves=len(changed),
+        lists=len(lists),
         difference=largest,
     )
 

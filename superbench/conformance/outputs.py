@@ -1,4 +1,4 @@
-"""Promises about what comes out: facts, frame counts, the same again, finite, and of the right kind.
+"""Promises about what comes out: frame counts, the same again, finite, and of the right kind.
 
 Shapes: a wave is [n]; its features are one tensor [T, D] per layer, or [T, K] where they are codes.
 """
@@ -7,112 +7,57 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from superbench.conformance.report import Finding, judged
+from superbench.conformance.facts import MEND_KIND, is_of_kind
+from superbench.conformance.report import Finding, counted, described, judged, listed, told
 from superbench.conformance.subject import Features, Subject, name_of
-from superbench.errors import SuperbenchError
+from superbench.errors import ContractError, SuperbenchError
 from superbench.features.extraction import plugin_guard
 
-STATED = ("sample_rate", "strides", "widths", "num_frames")
 QUIETEST = 1 / 32768  # one step of 16-bit sound
 SMALLEST = 5e-324  # of all numbers above 0: stands for other bits of equal values, as of 0 and -0
-STRIDES_AHEAD = 50  # by so many strides longer a sound has so many frames more
-
-
-def facts(subject: Subject) -> Finding:
-    """What it states of itself is there, fits together, and is what comes out."""
-    missing = [name for name in STATED if not hasattr(subject.upstream, name)]
-    wrong = [f"it does not state {', '.join(missing)}"] if missing else list(_contradictions(subject))
-    shown = "; ".join(wrong)
-    if not wrong:
-        upstream = subject.upstream
-        shown = (
-            f"{upstream.sample_rate} Hz, {_counted(len(upstream.strides), 'layer')}, "
-            f"stride {_listed(upstream.strides)}, width {_listed(upstream.widths)}"
-        )
-    return judged(
-        "facts",
-        not wrong,
-        measured=shown,
-        limit="as stated",
-        on="-" if missing else subject.speech.name,
-        mend="state sample_rate, strides, widths and num_frames as they are: one stride and one width per layer",
-    )
-
-
-def _contradictions(subject: Subject) -> Iterable[str]:
-    upstream = subject.upstream
-    numbers = {"sample_rate": (upstream.sample_rate,), "strides": upstream.strides, "widths": upstream.widths}
-    for name, values in numbers.items():
-        if any(isinstance(v, bool) or not hasattr(v, "__index__") or v < 1 for v in values):
-            yield f"{name} {tuple(values)} are no whole numbers above 0"
-            return
-    strides, widths = len(upstream.strides), len(upstream.widths)
-    if strides != widths or not strides:
-        yield f"{strides} strides and {widths} widths are stated"
-        return
-    frames = subject.frames(subject.fewest)
-    if len(frames) != strides:
-        yield f"{_counted(strides, 'stride')} and {_counted(len(frames), 'number')} of frames are stated"
-        return
-    yield from _off_stride(subject)
-    features = subject.alone(subject.speech.wave)
-    if len(features) != strides:
-        yield f"{_counted(strides, 'layer')} stated, {len(features)} came out"
-    for layer, (tensor, width) in enumerate(zip(features, widths_of(subject), strict=False)):
-        if tensor.ndim != 2 or tensor.shape[1] != width:
-            yield f"layer {layer}: [T, {width}] stated, {list(tensor.shape)} came out"
-        integral = not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
-        if integral != subject.integers or (not integral and not tensor.is_floating_point()):
-            yield f"layer {layer}: {'integers' if subject.integers else 'floats'} stated, {tensor.dtype} came out"
-
-
-def _off_stride(subject: Subject) -> Iterable[str]:
-    """A sound longer by some strides has as many frames more, give or take one."""
-    for layer, stride in enumerate(subject.upstream.strides):
-        steps = min(STRIDES_AHEAD, (subject.longest - subject.fewest) // stride)
-        more = subject.frames(subject.fewest + steps * stride)[layer] - subject.frames(subject.fewest)[layer]
-        if abs(more - steps) > 1:
-            yield f"layer {layer}: stride {stride}, but {steps} strides more give {more} frames more"
-
-
-def widths_of(subject: Subject) -> Sequence[int]:
-    """Feature width of each layer, as stated."""
-    return tuple(subject.upstream.widths)
+COUNTS = "num_frames must say exactly how many frames come out of a call, for each length: 0 where it refuses"
+RAISED = "mend the error of these calls, or have num_frames say 0 for a length that is refused"
+LAYERS = "return one tensor per stride from each call: is layerdrop off, and is the model in eval mode?"
 
 
 def frame_counts(subject: Subject) -> Finding:
     """`num_frames` says how many frames come out, for every length; 0 means that none do."""
     wrong: list[str] = []
+    mends: set[str] = set()
     lengths, furthest = _lengths(subject), 0
     for samples in lengths:
         stated = subject.frames(samples)
         try:
             with plugin_guard(subject.who):
-                came = tuple(t.shape[0] for t in subject.alone(subject.wave(samples)))
+                came = tuple(t.shape[0] if t.ndim else 0 for t in subject.alone(subject.wave(samples)))
         except SuperbenchError as exc:
             if any(stated):
-                wrong.append(f"{samples} samples: {_listed(stated)} stated, {type(exc.__cause__ or exc).__name__}")
+                wrong.append(f"{samples} samples: {listed(stated)} stated, the call raised {told(exc, subject.who)}")
+                mends.add((isinstance(exc, ContractError) and exc.hint) or RAISED)
                 furthest = max(furthest, *stated)
             continue
-        if came != stated:
-            wrong.append(f"{samples} samples: {_listed(stated)} stated, {_listed(came)} came out")
+        if len(came) != len(stated):
+            wrong.append(f"{samples} samples: {counted(len(stated), 'layer')} stated, {len(came)} came out")
+            mends.add(LAYERS)
+        elif came != stated:
+            wrong.append(f"{samples} samples: {listed(stated)} stated, {listed(came)} came out")
+            mends.add(COUNTS)
             furthest = max(furthest, *(abs(a - b) for a, b in zip(stated, came, strict=False)), 0)
     if any(subject.frames(0)):
-        wrong.insert(0, f"0 samples: {_listed(subject.frames(0))} stated")
+        wrong.insert(0, f"0 samples: {listed(subject.frames(0))} stated")
+        mends.add(COUNTS)
     return judged(
         "frame counts",
         not wrong,
         measured=f"{len(wrong)} of {len(lengths)} lengths wrong" + (f", first {wrong[0]}" if wrong else ""),
         limit="0 lengths",
         on=f"{lengths[0]} to {lengths[-1]} samples",
-        mend="num_frames must say exactly how many frames come out of a call, for each length: 0 where it refuses",
+        mend="; ".join(sorted(mends)),
         lengths=len(lengths),
         wrong=len(wrong),
         furthest=furthest,
@@ -151,7 +96,7 @@ def determinism(subject: Subject) -> Finding:
         largest == 0,
         measured=f"largest difference {largest:.3g}{place}",
         limit="0: the same bits",
-        on=f"{_counted(len(subject.waves), 'sound')}, twice, and after another",
+        on=f"{counted(len(subject.waves), 'sound')}, twice, and after another",
         mend="no dropout, layerdrop, noise or state that calls change: eval mode, and no random numbers",
         difference=largest,
     )
@@ -179,8 +124,8 @@ def finite(subject: Subject) -> Finding:
         not odd,
         measured=f"not finite: {shown or '0 values'}",
         limit="0 values",
-        on=f"silence, quiet, full-scale and clipped sound, {_counted(len(subject.waves), 'sound')}",
-        mend="no logarithm of 0 and no division by 0: add a floor before them",
+        on=f"silence, quiet, full-scale and clipped sound, {counted(len(subject.waves), 'sound')}",
+        mend=MEND_KIND if subject.integers else "no logarithm of 0 and no division by 0: add a floor before them",
         values=sum(odd.values()),
     )
 
@@ -188,28 +133,39 @@ def finite(subject: Subject) -> Finding:
 def dtype_and_device(subject: Subject) -> Finding:
     """Features have the precision of the waves and are on the device that was asked for."""
     asked, wave = torch.device(subject.device), subject.speech.wave
-    wrong, shown = 0, []
+    mends, shown = [], []
+    given = subject.upstream
     for dtype in subject.dtypes:
         if dtype == torch.float32:
             (tensors,) = subject.call([wave])
         else:
-            with subject.computing_in(dtype):
+            with subject.computing_in(dtype) as given:
                 (tensors,) = subject.call([wave.to(dtype)])
         kinds = sorted({f"{name_of(t.dtype)} on {t.device}" for t in tensors})
         shown.append(f"{name_of(dtype)} in, {' and '.join(kinds)} out")
-        wrong += sum(not _fits(t, dtype, asked) for t in tensors)
+        unfit = [t for t in tensors if not _fits(t, dtype, asked, subject)]
+        if any(not is_of_kind(t, subject) for t in unfit):
+            mends.append(MEND_KIND)
+        elif unfit:
+            mends.append(
+                "compute in the dtype of the waves (after astype in that one) and leave the features on the device"
+            )
+    if given is not subject.upstream:
+        shown.append(f"astype returned {described(given)}, not itself")
+        mends.append("end astype with return self")
     return judged(
         "dtype and device",
-        not wrong,
+        not mends,
         measured="; ".join(shown),
-        limit=f"the same dtype, on {asked}",
+        limit=f"{'integers' if subject.integers else 'the same dtype'}, on {asked}",
         on=subject.speech.name,
-        mend="compute in the dtype of the waves (after astype in that one) and leave the features on the device",
+        mend="; ".join(dict.fromkeys(mends)),
     )
 
 
-def _fits(tensor: Tensor, dtype: torch.dtype, device: torch.device) -> bool:
-    return tensor.dtype == dtype and tensor.device.type == device.type and device.index in (None, tensor.device.index)
+def _fits(tensor: Tensor, dtype: torch.dtype, device: torch.device, subject: Subject) -> bool:
+    right = is_of_kind(tensor, subject) if subject.integers else tensor.dtype == dtype
+    return right and tensor.device.type == device.type and device.index in (None, tensor.device.index)
 
 
 def largest_difference(one: Features, other: Features) -> float:
@@ -220,17 +176,7 @@ def largest_difference(one: Features, other: Features) -> float:
     for a, b in zip(one, other, strict=True):
         if a.dtype != b.dtype:
             return math.inf
-        if not torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)):
+        if not torch.equal(a.reshape(-1).contiguous().view(torch.uint8), b.reshape(-1).contiguous().view(torch.uint8)):
             differs = float((a.double() - b.double()).abs().max())
             largest = max(largest, math.inf if math.isnan(differs) else differs or SMALLEST)
     return largest
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _listed(values: Iterable[Any]) -> str:
-    """One value where all are the same, else all of them."""
-    shown = [str(v) for v in values]
-    return shown[0] if len(set(shown)) == 1 else "/".join(shown)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
-from superbench.errors import ContractError
+from superbench.errors import ContractError, SuperbenchError
 
 SCHEMA = 1  # of `Report.as_json`
 COLUMNS = ("promise", "", "measured", "limit", "on")
@@ -19,7 +21,7 @@ class Finding:
     """One promise, whether it holds, and by how much."""
 
     promise: str
-    verdict: Literal["ok", "FAILED", "not claimed"]
+    verdict: Literal["ok", "FAILED", "not claimed", "not tried"]
     measured: str
     limit: str
     on: str  # what it was measured on
@@ -43,6 +45,41 @@ def judged(promise: str, holds: bool, *, measured: str, limit: str, on: str, men
 def not_claimed(promise: str, *, limit: str, why: str) -> Finding:
     """Return the finding of a promise that an upstream need not make, and did not."""
     return Finding(promise=promise, verdict="not claimed", measured=why, limit=limit, on="-")
+
+
+def not_tried(promise: str) -> Finding:
+    """Return the finding of a promise that cannot be tried until the facts are right."""
+    return Finding(promise=promise, verdict="not tried", measured="the facts must be right first", limit="-", on="-")
+
+
+def told(error: SuperbenchError, who: str) -> str:
+    """Say in a line what was raised, and where; not that it was `who`, whose table it is."""
+    cause = error.__cause__
+    if cause is None or cause.__traceback__ is None:
+        return f"{type(error).__name__}: {error.message.removeprefix(f'{who}: ')}".partition("\n")[0]
+    last = traceback.extract_tb(cause.__traceback__)[-1]
+    said = str(cause).partition("\n")[0]
+    return f"{type(cause).__name__}: {said} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
+
+
+def described(value: Any) -> str:
+    """Say what a value of any kind is, on one line: `160 (int)`, or `a Tensor`."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    kind = type(value).__name__
+    article = "an" if kind[0] in "AEIOUaeiou" else "a"
+    return f"{value!r:.40} ({kind})" if isinstance(value, int | float | str | bytes) else f"{article} {kind}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 layer`, `2 layers`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(values: Iterable[Any]) -> str:
+    """One value where all are the same, else all of them."""
+    shown = [str(v) for v in values]
+    return shown[0] if len(set(shown)) == 1 else "/".join(shown)
 
 
 @dataclass(frozen=True, kw_only=True)

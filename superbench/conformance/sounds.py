@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from superbench import audio
+from superbench.contracts import Row
+from superbench.errors import DataError
 
 # seconds, loudness (RMS of the whole), Hz of the voice, Hz of its first three formants at the start and at the end.
 # The formants are those of [i], [u] and [a] for men and women: Peterson and Barney 1952, table II, rounded.
@@ -46,15 +48,23 @@ def made_sounds(rate: int) -> tuple[Sound, ...]:
 
 def read_sounds(files: Sequence[Path], *, rate: int, resample: bool) -> tuple[Sound, ...]:
     """Read recordings at `rate` Hz; raises `DataError` where one cannot be used."""
-    return tuple(
-        Sound(name=str(file), wave=torch.from_numpy(audio.read_file(file, rate=rate, resample=resample)))
-        for file in files
-    )
+    return tuple(Sound(name=str(file), wave=_read(file, rate, resample)) for file in files)
 
 
 def lengthened(wave: Tensor, samples: int) -> Tensor:
     """Return `samples` samples of a wave, which is repeated where it is shorter: [n] -> [samples]."""
     return wave.repeat(-(-samples // max(1, len(wave))))[:samples].clone()
+
+
+def _read(file: Path, rate: int, resample: bool) -> Tensor:
+    """Read a recording, float32 [n]; where its rate is another, the error says whose rate was wanted."""
+    try:
+        return torch.from_numpy(audio.read_file(file, rate=rate, resample=resample))
+    except DataError as exc:
+        _, problems = audio.inspect(Row(id=file.name, path=file.absolute()), rate=rate, resample=resample)
+        if any(problem.kind == "rate" for problem in problems):
+            raise DataError(f"the upstream states {rate} Hz: {exc.message}", exc.hint) from exc
+        raise
 
 
 def _voice(rate: int, number: int) -> Tensor:

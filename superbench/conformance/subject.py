@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from superbench.conformance.modules import dtype_of
+from superbench.conformance.report import described
 from superbench.conformance.sounds import Sound, lengthened
 from superbench.contracts import Layers
 from superbench.errors import ContractError, SuperbenchError
@@ -52,9 +54,15 @@ class Subject:
     def frames(self, samples: int) -> tuple[int, ...]:
         """Frames per layer that its length rule gives for `samples`."""
         stated = self.upstream.num_frames(samples)
-        if hasattr(stated, "__index__"):
-            return (operator.index(stated),) * len(self.upstream.strides)
-        return tuple(operator.index(f) for f in stated)
+        if isinstance(stated, int):
+            return (stated,) * len(self.upstream.strides)
+        try:
+            return tuple(operator.index(f) for f in stated)
+        except TypeError:
+            raise ContractError(
+                f"num_frames({samples}) gives {described(stated)}",
+                "num_frames(samples) must return a whole number (int), or a tuple of one per layer",
+            ) from None
 
     @functools.cached_property
     def fewest(self) -> int:
@@ -63,7 +71,7 @@ class Subject:
             if min(self.frames(samples), default=0) > 0:
                 return samples
         raise ContractError(
-            f"{self.who}: num_frames gives no frame for any length up to {self.longest} samples",
+            f"num_frames gives no frame for any length up to {self.longest} samples",
             "num_frames(samples) must say how many frames come out",
         )
 
@@ -96,14 +104,19 @@ class Subject:
 
     def call(self, waves: Sequence[Tensor]) -> list[Features]:
         """Call the upstream in whatever mode torch is; the tensors are as they came."""
-        found = list(self.upstream([w.clone().to(self.device) for w in waves]))
+        given = self.upstream([w.clone().to(self.device) for w in waves])
+        if isinstance(given, Layers | Tensor | Mapping | str) or not isinstance(given, Iterable):
+            raise ContractError(
+                f"the call returned {described(given)}, no list of Layers", "return a list with one Layers per wave"
+            )
+        found = list(given)
         if len(found) != len(waves):
             raise ContractError(f"{len(waves)} waves in, {len(found)} results out", "return one Layers per wave")
         for layers in found:
-            tensors = layers.tensors if isinstance(layers, Layers) else None
-            if not isinstance(tensors, tuple | list) or not all(isinstance(t, Tensor) for t in tensors):
+            odd = _other_than_layers(layers)
+            if odd:
                 raise ContractError(
-                    f"a result is {layers!r:.60}, no Layers of tensors", "return Layers((layer_0, layer_1, ...))"
+                    f"a result is {odd}, no Layers of tensors", "return Layers((layer_0, layer_1, ...))"
                 )
         return [tuple(layers.tensors) for layers in found]
 
@@ -117,12 +130,15 @@ class Subject:
         return ""
 
     @contextlib.contextmanager
-    def computing_in(self, dtype: torch.dtype) -> Iterator[None]:
-        """Compute in `dtype` by its own `astype`, then as before: in float32, or what it was loaded in."""
+    def computing_in(self, dtype: torch.dtype) -> Iterator[Any]:
+        """Compute in `dtype` by its own `astype`, then as before: in float32, or what it was loaded in.
+
+        Gives what `astype` returned, which should be the upstream itself.
+        """
         before = dtype_of(self.upstream)
-        self.upstream.astype(dtype)
+        given = self.upstream.astype(dtype)
         try:
-            yield
+            yield given
         finally:
             self.upstream.astype(before)
 
@@ -134,12 +150,36 @@ class Subject:
 
 def stated_rate(upstream: Any) -> int:
     """Hz that an upstream states; 16000 where it states none that could be one."""
+    return _rate(upstream) or RATE
+
+
+def states_rate(upstream: Any) -> bool:
+    """Does an upstream state a rate that could be one? Where not, that is told where its facts are."""
+    return _rate(upstream) is not None
+
+
+def _rate(upstream: Any) -> int | None:
     try:
         with plugin_guard("the upstream"):
-            rate = getattr(upstream, "sample_rate", None)
-    except SuperbenchError:  # which is told where its facts are
-        return RATE
-    return rate if isinstance(rate, int) and rate > 0 else RATE
+            rate: Any = getattr(upstream, "sample_rate", None)
+    except SuperbenchError:
+        return None
+    return int(rate) if is_count(rate) else None
+
+
+def is_count(value: Any) -> bool:
+    """Is it a whole number above 0? A truth is none."""
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and int(value) > 0
+
+
+def _other_than_layers(result: Any) -> str:
+    """What a result is in place of Layers of tensors; nothing where it is that."""
+    if not isinstance(result, Layers):
+        return described(result)
+    tensors: Any = result.tensors
+    if not isinstance(tensors, tuple | list):
+        return f"Layers of {described(tensors)}, without a tuple around it"
+    return next((f"Layers with {described(t)}" for t in tensors if not isinstance(t, Tensor)), "")
 
 
 def name_of(dtype: torch.dtype) -> str:

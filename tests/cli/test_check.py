@@ -57,6 +57,16 @@ def test_a_broken_promise_exits_with_4_and_the_table_is_there(superbench, plugin
     assert ("listening" in ended.out, "listening" in ended.err, "Traceback" in ended.err) == (False, True, False)
 
 
+def test_facts_of_the_wrong_kind_are_one_failing_row(superbench, plugin):
+    ended = superbench("check", "-p", plugin(NOISY.replace("(160,)", "160")), "-u", "noisy")
+    assert ended.code == 4
+    assert re.findall(r"^ *(.+?) +FAILED +(.+?)  ", ended.out, flags=re.MULTILINE) == [
+        ("facts", "strides is 160 (int)")
+    ]
+    assert ended.out.rstrip().endswith("facts: strides must be a tuple with one number per layer")
+    assert ("not tried" in ended.out, "TypeError" in ended.out) == (True, False)
+
+
 def test_json_says_the_same(superbench, plugin):
     ended = superbench("check", "-p", plugin(NOISY), "-u", "noisy", "--json")
     assert (ended.code, ended.json["schema"], ended.json["holds"]) == (4, 1, False)
@@ -75,14 +85,19 @@ def test_sounds_are_read_and_named(superbench, tones):
     assert ended.json["sounds"] == {"kind": "recorded", "names": [str(f) for f in files]}
 
 
-def test_other_rates_want_resample(superbench, tmp_path):
+def test_other_rates_want_resample(superbench, tmp_path, plugin):
     from sounds import make_tones
 
     file = make_tones(tmp_path / "slow", {"train": 1, "dev": 0, "test": 0}, rate=8000).with_name("train00.wav")
     refused = superbench("check", "-u", "fbank_no_cmvn", file)
     assert (refused.code, refused.out) == (3, "")
+    assert "the upstream states 16000 Hz: " in refused.err
+    assert "8000 Hz in place of 16000 Hz" in refused.err
     assert "--resample" in refused.err
     assert superbench("check", "-u", "fbank_no_cmvn", "--resample", file).code == 0
+    unstated = superbench("check", "-p", plugin(NOISY.replace("16000", "'16k'")), "-u", "noisy", file)
+    assert unstated.code == 4
+    assert re.findall(r"FAILED +(.+?)  ", unstated.out) == ["sample_rate is '16k' (str)"]
     idle = superbench("check", "-u", "fbank_no_cmvn", "--resample")
     assert (idle.code, idle.out) == (2, "")
     assert "--resample is about recordings" in idle.err

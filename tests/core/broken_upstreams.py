@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from superbench.conformance import check
+from superbench.contracts import Provenance
 from superbench.errors import DataError
+from superbench.features.extraction import LoadedUpstream
 from superbench.plugin import Layers
 
 HOP, WIDTH = 320, 8
@@ -138,6 +141,13 @@ class HearsNeighbours(Good):
         return [x + 1e-3 * (len(waves) > 2) for x in super().features(waves)]
 
 
+class SortsByLength(Good):
+    """Computes the longest wave first, and leaves the results in that order."""
+
+    def features(self, waves):
+        return super().features(sorted(waves, key=len, reverse=True))
+
+
 class HearsPadding(Good):
     """The shorter of two waves hears that it is much shorter."""
 
@@ -253,6 +263,11 @@ def disturbing(act):
     return Disturbs
 
 
+class GivesNothingForItsDtype(Good):
+    def astype(self, dtype):
+        self.net.to(dtype)
+
+
 class HasAnOddHash(Good):
     weights_sha = "unknown"
 
@@ -271,6 +286,13 @@ class HasAHashThatChanges(Good):
 
 class LacksATap(Good):
     taps = ("codes", "first", "third")
+
+
+class NamesAnotherOutputHidden(Good):
+    taps = ("hidden",)
+
+    def tap(self, name):
+        return Precise(self.net)
 
 
 class StatesTapsAsText(Good):
@@ -292,6 +314,11 @@ class FloatCodes(Codes):
         return [Layers((layers.tensors[0].to(waves[0].dtype),)) for layers in super().__call__(waves)]
 
 
+class CodesBelowZero(Codes):
+    def __call__(self, waves):
+        return [Layers((layers.tensors[0] - 1,)) for layers in super().__call__(waves)]
+
+
 class CodesOneTooFew(Codes):
     def num_frames(self, samples):
         return max(0, samples // HOP - (samples == 16000))
@@ -310,6 +337,16 @@ class CodesThatCount(Codes):
         return [Layers((layers.tensors[0] + self.calls,)) for layers in super().__call__(waves)]
 
 
+def report_of(upstream, sounds=()):
+    brought = Provenance(plugin="toys")
+    return check(LoadedUpstream(name="toy", upstream=upstream, provenance=brought, device="cpu"), sounds)
+
+
+def finding(report, promise):
+    (found,) = (f for f in report.findings if f.promise == promise)
+    return found
+
+
 # the toy: the promises it breaks, all of them; a word that the finding of the first must hold
 BROKEN = {
     StatesOtherWidths: (["facts"], "layer 1: [T, 9] stated, [115, 8] came out"),
@@ -319,6 +356,7 @@ BROKEN = {
     IsNoisy: (["determinism"], "largest difference 0.00"),
     Remembers: (["determinism"], "largest difference 1"),
     HearsNeighbours: (["batches"], "float32: 0.001, in layer 0 (wave "),
+    SortsByLength: (["batches", "padding"], "float32: 6 waves in, their results in another order"),
     HearsPadding: (["padding"], "wave 1 of 2"),
     TakesMeansOfPaddedBatches: (["batches", "padding"], "float64: 0."),
     TakesTheFirstChannel: (["odd input"], "stereo: accepted, empty: DataError, 1 sample: DataError"),
@@ -331,8 +369,12 @@ BROKEN = {
     TakesLogarithms: (["finite"], "400 values of digital silence"),
     GivesDoubles: (["dtype and device"], "float32 in, float64 on cpu out; float64 in, float64 on cpu out"),
     HasAnIdleAstype: (["dtype and device"], "float32 in, float32 on cpu out; float64 in, float32 on cpu out"),
+    GivesNothingForItsDtype: (["dtype and device"], "float64 in, float64 on cpu out; astype returned None, not itself"),
     CentresInPlace: (["input untouched"], "5 of 6 waves changed"),  # the mean of silence is 0
-    EmptiesTheList: (["input untouched"], "6 of 6 waves changed, by up to 0"),
+    EmptiesTheList: (
+        ["input untouched"],
+        "0 of 6 waves changed, by up to 0; the list of waves itself was changed (1 wave in, 0 in it after)",
+    ),
     disturbing(random.random): (["global state"], "changed: random state of Python"),
     disturbing(np.random.rand): (["global state"], "changed: random state of numpy"),
     disturbing(lambda: torch.rand(1)): (["global state"], "changed: random state of torch"),
@@ -342,8 +384,10 @@ BROKEN = {
     HasAnOddHash: (["weights_sha"], "unknown"),
     HasAHashThatChanges: (["weights_sha"], "before"),
     LacksATap: (["taps"], "KeyError: 'third' (broken_upstreams.py, line"),
-    StatesTapsAsText: (["taps"], "'codes'"),
+    StatesTapsAsText: (["taps"], "taps is 'codes' (str)"),
+    NamesAnotherOutputHidden: (["taps"], "hidden; tap 'hidden' differs from the layers"),
     with_codes(FloatCodes): (["tap codes: facts"], "integers stated, torch.float32 came out"),
+    with_codes(CodesBelowZero): (["tap codes: facts"], "layer 0: code -1 came out"),
     with_codes(CodesOneTooFew): (["tap codes: frame counts"], "16000 samples: 49 stated, 50 came out"),
     with_codes(CodesOfBatches): (["tap codes: batches"], "codes differ"),
     with_codes(CodesThatCount): (["tap codes: determinism"], "largest difference"),

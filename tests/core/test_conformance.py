@@ -20,32 +20,22 @@ from broken_upstreams import (
     Plain,
     Trains,
     WantsGradientsInSecret,
+    finding,
     linear,
+    report_of,
     with_codes,
 )
 
 from superbench.api import load_upstream
-from superbench.conformance import PROMISES, TAP_PROMISES, check
+from superbench.conformance import PROMISES, TAP_PROMISES
 from superbench.conformance.report import COLUMNS, SCHEMA
 from superbench.conformance.sounds import MADE, made_sounds, read_sounds
-from superbench.contracts import Provenance
 from superbench.errors import DataError, UsageError
-from superbench.features.extraction import LoadedUpstream
 from superbench.plugin import Layers
 from superbench.testing import check_upstream
 
 EXAMPLE = Path(__file__).parents[2] / "upstreams" / "example.py"
 NAMES = [promise.name for promise in PROMISES]
-
-
-def report_of(upstream, sounds=()):
-    brought = Provenance(plugin="toys")
-    return check(LoadedUpstream(name="toy", upstream=upstream, provenance=brought, device="cpu"), sounds)
-
-
-def finding(report, promise):
-    (found,) = (f for f in report.findings if f.promise == promise)
-    return found
 
 
 def test_what_keeps_every_promise_passes():
@@ -198,21 +188,6 @@ def test_an_error_is_the_failure_of_its_promise_and_never_the_end():
     report = report_of(Refuses())
     assert [f.promise for f in report.broken] == ["batches", "padding"]
     assert finding(report, "batches").measured.startswith("SystemExit: 3 (test_conformance.py, line ")
-    nothing = report_of(object())
-    assert len(nothing.findings) == len(PROMISES) + 1
-    assert finding(nothing, "facts").measured == "it does not state sample_rate, strides, widths, num_frames"
-    assert finding(nothing, "frame counts").measured.startswith("AttributeError: ")
-    assert finding(nothing, "eval mode").verdict == "ok"
-
-
-def test_a_length_rule_without_frames_is_told():
-    class Never(Good):
-        def num_frames(self, samples):
-            return 0
-
-    found = finding(report_of(Never()), "frame counts")
-    assert found.verdict == "FAILED"
-    assert "num_frames gives no frame for any length up to 160000 samples" in found.measured
 
 
 def test_no_wave_is_longer_than_it_hears():
