@@ -140,7 +140,7 @@ def read_json(path: Path, *, upstream: str) -> dict[str, Any]:
     """Return the JSON object in a file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PluginError(f"{upstream}: {path} is no JSON: {error}", "download the checkpoint again") from error
     if not isinstance(value, dict):
         raise PluginError(f"{upstream}: {path} holds no JSON object", "download the checkpoint again")

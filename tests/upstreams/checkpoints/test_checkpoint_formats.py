@@ -67,8 +67,9 @@ def _spin(path: Path, config: EncoderConfig, kind: str, **changes: Any) -> str:
         state |= {"encoder.model.label_embs_concat": torch.ones(5, 4), "encoder.model.final_proj.weight": torch.ones(2)}
     state |= {f"pred_head.layers.0.{name}": tensor for name, tensor in HEAD.items()}
     state |= {"loss_module.codebook.weight": CODEBOOK}
+    head = {"type": "DNN", "activate_last": changes.pop("activate_last", False)}
     encoder = {"type": kind, "use_layer": 2, "normalize": False, "feat_select": "x", **changes}
-    model = {"encoder": encoder, "pred_head": {"type": "DNN"}, "loss": {"temp": 0.25, "l2_norm": True}}
+    model = {"encoder": encoder, "pred_head": head, "loss": {"temp": 0.25, "l2_norm": True}}
     # As Lightning 1.x wrote it: callbacks by their class, hyperparameters in a dictionary of its own.
     names = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
     with pretending(*names) as classes:
@@ -115,7 +116,7 @@ def test_spin_may_read_an_inner_layer(tmp_path: Path) -> None:
         read_checkpoint(_spin(tmp_path / "b.ckpt", config, "HuBERT", use_layer=3), family="spin", base=base)
 
 
-@pytest.mark.parametrize("change", [{"normalize": True}, {"feat_select": "ffn"}, {"disable_pos": True}])
+@pytest.mark.parametrize("change", [{"normalize": True}, {"feat_select": "ffn"}, {"activate_last": True}])
 def test_spin_refuses_what_it_does_not_compute(tmp_path: Path, change: dict[str, Any]) -> None:
     config = small()
     path = _spin(tmp_path / "a.ckpt", config, "HuBERT", **change)

@@ -109,32 +109,36 @@ def test_truncated_files(tmp_path: Path, zipped: bool) -> None:
     whole = _saved(tmp_path / "a.pt", zipped=zipped)
     for length in (0, 1, 3, 100, len(whole) // 2, len(whole) - 1 if not zipped else len(whole) - 30):
         (tmp_path / "a.pt").write_bytes(whole[:length])
-        with pytest.raises(PluginError, match="or not all of one") as caught:
+        with pytest.raises(PluginError, match="or not all of one" if length else r"a\.pt is empty") as caught:
             read_torch_file(tmp_path / "a.pt")
         assert str(tmp_path / "a.pt") in caught.value.message
         assert "again" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "said"),
     [
-        b"",
-        b"\n",
-        b"<!DOCTYPE html><html>not found</html>",
-        b"version https://git-lfs.github.com/spec/v1\n",
-        b"\x80\x02N.",
+        (b"", "is empty"),
+        (b"\n", r"is no file of torch.save (it begins with b'\n')"),
+        (b"<!DOCTYPE html><html>not found</html>", "is no file of torch.save (it begins with b'<!DOCTYPE html><')"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is no file of torch.save (it begins with b'version https:/"),
+        (b"\x80\x02N.", "is no checkpoint that torch wrote"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_none(tmp_path: Path, data: bytes, said: str) -> None:
     (tmp_path / "a.pt").write_bytes(data)
-    with pytest.raises(PluginError, match=r"a\.pt is no checkpoint that torch wrote"):
+    with pytest.raises(PluginError) as caught:
         read_torch_file(tmp_path / "a.pt")
+    assert caught.value.message.startswith(f"{tmp_path / 'a.pt'} {said}")
 
 
 def test_other_torch_files(tmp_path: Path) -> None:
     torch.save([torch.ones(1)], tmp_path / "list.pt")
-    with pytest.raises(PluginError, match="no dictionary but a list"):
+    with pytest.raises(PluginError, match="holds a list where a dictionary is expected"):
         read_torch_file(tmp_path / "list.pt")
+    torch.save(torch.ones(1), tmp_path / "tensor.pt")
+    with pytest.raises(PluginError, match="holds a Tensor where a dictionary is expected"):
+        read_torch_file(tmp_path / "tensor.pt")
     with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:
         archive.writestr("a/data.pkl", pickle.dumps({}, 2))
         archive.writestr("a/constants.pkl", pickle.dumps((), 2))

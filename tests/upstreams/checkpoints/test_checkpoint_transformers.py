@@ -186,8 +186,15 @@ def test_weights_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="holds no weights"):
         read_checkpoint(str(folder), family="hubert")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": print}, 2))
-    with pytest.raises(PluginError, match=r"pytorch_model\.bin is not a whole file of tensors"):
+    with pytest.raises(
+        PluginError, match=r"pytorch_model\.bin keeps its weights in a pickle that holds more"
+    ) as caught:
         read_checkpoint(str(folder), family="hubert")
+    assert "__builtin__.print" in caught.value.message
+    assert "weights_only" not in str(caught.value)
     (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(PluginError, match=r"model\.safetensors is not a whole file of tensors"):
+        read_checkpoint(str(folder), family="hubert")
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(PluginError, match=r"config\.json is no JSON"):
         read_checkpoint(str(folder), family="hubert")

@@ -20,9 +20,10 @@ import torch
 from superbench.errors import PluginError
 from superbench_upstreams.checkpoints.checkpoint import Checkpoint
 from superbench_upstreams.checkpoints.fairseq import CONV_LAYERS
-from superbench_upstreams.checkpoints.fitting import fit, listed, number
+from superbench_upstreams.checkpoints.fitting import fit, number
 from superbench_upstreams.checkpoints.names import FAIRSEQ
 from superbench_upstreams.checkpoints.stated import Stated
+from superbench_upstreams.checkpoints.wording import listed, shown
 from superbench_upstreams.encoder import EncoderConfig
 
 HEADS = "output_layer."
@@ -104,7 +105,7 @@ def _heads(stated: Stated, config: EncoderConfig) -> tuple[dict[str, Any], dict[
     stated.require("out_layer_type", "expand-last", None)
     if not isinstance(layers, list) or len(layers) != count or not all(type(n) is int for n in layers):
         raise PluginError(
-            f"{stated.path} states {count} tasks (n_tasks), and predicts the layers {layers!r}",
+            f"{stated.path} states {count} tasks (n_tasks), and predicts the layers {shown(layers)}",
             "get the checkpoint as its makers published it",
         )
     shapes: dict[str, tuple[int, ...]] = {"outputs.0.weight": (inner * count, config.width)}

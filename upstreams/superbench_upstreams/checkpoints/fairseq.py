@@ -20,9 +20,10 @@ from torch import Tensor
 
 from superbench.errors import PluginError
 from superbench_upstreams.checkpoints.checkpoint import Checkpoint
-from superbench_upstreams.checkpoints.fitting import expected, fit, listed, number
+from superbench_upstreams.checkpoints.fitting import expected, fit, number
 from superbench_upstreams.checkpoints.names import FAIRSEQ, belongs, ours
 from superbench_upstreams.checkpoints.stated import Stated
+from superbench_upstreams.checkpoints.wording import listed, shown
 from superbench_upstreams.encoder import EncoderConfig
 
 CONV_LAYERS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
@@ -85,10 +86,12 @@ def _read(
 
 def _family(model: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) -> str:
     """Which method trained it: by its name, and where old files have none, by what only that method has."""
-    name = str(model.get("_name") or model.get("arch") or "")
+    said = model.get("_name") or model.get("arch") or ""
+    name = said if isinstance(said, str) else shown(said)
     if any(key.startswith(("w2v_encoder.", "encoder.w2v_model.")) for key in tensors) or "_ctc" in name:
         raise PluginError(
-            f"{path} is fine-tuned for recognition ({name or 'w2v_encoder'}), not an encoder as it was pre-trained",
+            f"{path} is fine-tuned for recognition ({listed([name or 'w2v_encoder'])}), not an encoder as it was "
+            "pre-trained",
             "give the pre-trained checkpoint that it was made from",
         )
     if "_codebook0" in tensors:
@@ -100,7 +103,7 @@ def _family(model: Mapping[str, Any], tensors: Mapping[str, Any], path: Path) ->
         if any(belongs(key, parts) for key in tensors):
             return family
     raise PluginError(
-        f"{path} is a fairseq model named {name!r}, which is none of {', '.join(FAMILIES)}",
+        f"{path} is a fairseq model named {shown(name)}, which is none of {', '.join(FAMILIES)}",
         "give a pre-trained checkpoint of one of these, or write an upstream of your own (upstreams/README.md)",
     )
 

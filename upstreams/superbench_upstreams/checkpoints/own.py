@@ -9,15 +9,17 @@ Each is written under a temporary name and renamed, the JSON last: where it stan
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superbench.contracts import canonical_json
-from superbench.errors import IntegrityError, PluginError, UsageError
+from superbench.errors import IntegrityError, PluginError, ResourceError, UsageError
+from superbench_upstreams.checkpoints.wording import listed, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,23 +49,68 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     origin: Mapping[str, str],
 ) -> None:
-    """Write a checkpoint into a new or empty folder; raises `UsageError` where there is something in it already."""
-    from safetensors.torch import save_file
+    """Write a checkpoint into a new or empty folder, whole or not at all.
 
+    Raises `UsageError` where there is something in it already or it is no name of a folder, `ResourceError` where it
+    cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    said = {"format": FORMAT, "family": family, "from": {**origin}, "config": {**config}, "settings": {**settings}}
+    canonical_json(said)  # whatever is no JSON fails here, before anything is written
+    made: list[Path] | None = None
+    whole = False
+    try:
+        _refuse_unless_free(folder)
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder, said, tensors)
+        whole = True
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ResourceError(
+            f"{shown(str(folder))} cannot be written: {reason}",
+            "give a new folder in a place where you may write, with room for the weights",
+        ) from error
+    finally:
+        if made is not None and not whole:
+            _clear(folder, made)
+
+
+def _refuse_unless_free(folder: Path) -> None:
+    if not folder.parts:
+        raise UsageError("no folder is named to write the checkpoint into", "give the name of a new folder")
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(
+            f"{folder} is a link that leads nowhere, to {folder.readlink()}", "remove the link, or give a new folder"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(
             f"{folder} is there already, and a checkpoint is never written over", "give a new or an empty folder"
         )
-    said = {"format": FORMAT, "family": family, "from": {**origin}, "config": {**config}, "settings": {**settings}}
-    canonical_json(said)  # whatever is no JSON fails here, before anything is written
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(folder: Path, said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
     part = folder / f"{WEIGHTS}.part"
     save_file({name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}, part)
-    said["sha256"] = _sha256(part)
+    described = {**said, "sha256": _sha256(part)}
     part.rename(folder / WEIGHTS)
     part = folder / f"{DESCRIPTION}.part"
-    part.write_text(json.dumps(said, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     part.rename(folder / DESCRIPTION)
+
+
+def _clear(folder: Path, made: Sequence[Path]) -> None:
+    """Take away what was half written, and the folders that were `made` for it, the innermost first."""
+    for name in (WEIGHTS, DESCRIPTION):
+        for file in (folder / f"{name}.part", folder / name):
+            with contextlib.suppress(OSError):
+                file.unlink()
+    for place in made:
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 def read_folder(folder: Path) -> Folder:
@@ -100,13 +147,15 @@ def _description(path: Path) -> dict[str, Any]:
         raise PluginError(
             f"{path.parent} holds no {DESCRIPTION}, so it is no checkpoint of superbench", "give another folder"
         ) from error
-    except ValueError as error:
+    except OSError as error:
+        raise PluginError(f"{path} cannot be read: {error}", "check the path and its permissions") from error
+    except (ValueError, RecursionError) as error:
         raise PluginError(f"{path} is no JSON: {error}", "copy the folder again") from error
     if not isinstance(said, dict) or "format" not in said:
         raise PluginError(f"{path} does not say which format it has", "copy the folder again")
     if said["format"] != FORMAT:
         raise PluginError(
-            f"{path} is of format {said['format']!r}, and this superbench reads format {FORMAT}",
+            f"{path} is of format {shown(said['format'])}, and this superbench reads format {FORMAT}",
             "use the version of superbench that wrote it, or a newer one",
         )
     wrong = sorted(set(said) ^ set(FIELDS))
@@ -114,7 +163,7 @@ def _description(path: Path) -> dict[str, Any]:
     wrong += [key for key, kind in kinds.items() if key in said and not isinstance(said[key], kind)]
     if wrong:
         raise PluginError(
-            f"{path}: missing, unknown or of a wrong type: {', '.join(wrong)}",
+            f"{path}: missing, unknown or of a wrong type: {listed(wrong)}",
             "copy the folder again as it was written",
         )
     return said

@@ -6,22 +6,19 @@ Light at import: torch comes with the first checkpoint.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from superbench.errors import PluginError, UsageError, did_you_mean
 from superbench_upstreams import huggingface_checkpoint
 from superbench_upstreams.checkpoints import own
 from superbench_upstreams.checkpoints.checkpoint import FAMILIES, Checkpoint
-
-if TYPE_CHECKING:
-    from superbench_upstreams.encoder import EncoderConfig
+from superbench_upstreams.checkpoints.wording import listed, shown
 
 NORMALIZE = {"auto": None, "true": True, "false": False}
-HUB = "hf://"
+HUB, LONGEST_ADDRESS = "hf://", 1000  # characters; the hub allows 96 of a name
 METHODS = {"spin": "spin", "rspin": "rspin", "unilm": "wavlm", "distiller": "distilhubert"}  # that write no other
 
 
@@ -76,14 +73,23 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 def _find(path: str, revision: str, upstream: str) -> Path:
     if path.startswith(HUB):
         return _from_hub(path, revision, upstream)
-    if path and (Path(path).expanduser().is_file()):
+    try:
+        local = Path(path).expanduser()
+        is_file, is_folder = local.is_file(), local.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be entered, no such user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"{upstream}: no checkpoint can be looked for at {shown(path)}: {reason}",
+            "give an existing file or folder, a hub id such as owner/name, or hf://owner/name/file",
+        ) from error
+    if is_file:
         if revision:
             raise UsageError(
                 f"{upstream}: revision={revision!r} was given with the local file {path!r}",
                 "a revision selects a version on the hub: leave it out for a file",
             )
-        return Path(path).expanduser()
-    if not Path(path).expanduser().is_dir() and huggingface_checkpoint.looks_like_a_path(path):
+        return local
+    if not is_folder and huggingface_checkpoint.looks_like_a_path(path):
         raise UsageError(
             f"{upstream}: there is no file or folder {path!r}",
             "give an existing one, a hub id such as owner/name, or hf://owner/name/file",
@@ -97,9 +103,11 @@ def _from_hub(address: str, revision: str, upstream: str) -> Path:
     kind = "dataset" if rest.startswith("datasets/") else "model"
     owner, name, file = [*rest.removeprefix("datasets/").split("/", 2), "", "", ""][:3]
     name, _, stated = name.partition("@")
-    if not (owner and name and file) or (revision and stated and revision != stated):
+    differs = revision and stated and revision != stated
+    if not (owner and name and file) or len(address) > LONGEST_ADDRESS or differs:
         raise UsageError(
-            f"{upstream}: {address!r}{f' with revision={revision!r}' if revision else ''} names no file on the hub",
+            f"{upstream}: {shown(address)}{f' with revision={revision!r}' if revision else ''} names no file on "
+            "the hub",
             "say hf://owner/name/file or hf://datasets/owner/name/file; a @revision may follow the name",
         )
     hub = huggingface_checkpoint.require_hub(upstream)
@@ -141,7 +149,9 @@ def _read(path: Path, asked: Asked) -> Checkpoint:
         return _file(path, asked)
     _refuse(asked, path, "base", "config")
     if (path / own.DESCRIPTION).is_file():
-        return _own(path, asked.normalize)
+        from superbench_upstreams.checkpoints.own_checkpoint import read_own
+
+        return read_own(path, asked.normalize)
     if not (path / "config.json").is_file():
         raise PluginError(
             f"{path} holds neither config.json (of transformers) nor {own.DESCRIPTION} (of superbench)",
@@ -197,49 +207,6 @@ def _format(held: Mapping[str, Any], path: Path) -> str:
     if "model" in held and "encoder_layers" in cfg:
         return "unilm"
     raise PluginError(
-        f"{path} is a torch file with the keys {', '.join(sorted(held)[:8]) or 'none'}: a checkpoint of no kind that "
-        "is read here",
+        f"{path} is a torch file with the keys {listed(held) or 'none'}: a checkpoint of no kind that is read here",
         "give a file of fairseq, s3prl, unilm, Spin, R-Spin or Distiller, or a folder of transformers or superbench",
     )
-
-
-def _own(folder: Path, normalize: bool | None) -> Checkpoint:
-    from superbench_upstreams.checkpoints.fitting import number, verify
-
-    found = own.read_folder(folder)
-    if found.family not in FAMILIES:
-        raise PluginError(
-            f"{folder} is a {found.family} checkpoint", f"use --upstream {found.family}:checkpoint={folder}"
-        )
-    config = _own_config(found.config, folder)
-    if normalize is not None:
-        config = dataclasses.replace(config, normalize=normalize)
-    weights = {n.removeprefix("encoder."): t for n, t in found.tensors.items() if n.startswith("encoder.")}
-    extras = {n.removeprefix("extras."): t for n, t in found.tensors.items() if n.startswith("extras.")}
-    strange = [name for name in found.tensors if not name.startswith(("encoder.", "extras."))]
-    return Checkpoint(
-        family=found.family,
-        format="superbench",
-        config=config,
-        weights=verify(weights, config, path=folder, unexpected=strange),
-        extras={name: number(tensor, name, folder) for name, tensor in extras.items()},
-        settings=found.settings,
-    )
-
-
-def _own_config(said: Mapping[str, Any], folder: Path) -> EncoderConfig:
-    from superbench_upstreams.checkpoints.stated import Stated
-    from superbench_upstreams.encoder import EncoderConfig
-
-    fresh = json.loads(json.dumps(dataclasses.asdict(EncoderConfig())))
-    kinds = {key: (type(value), int) if isinstance(value, float) else (type(value),) for key, value in fresh.items()}
-    wrong = sorted(set(said) ^ set(fresh))
-    wrong += [key for key, kind in kinds.items() if key in said and type(said[key]) not in kind]
-    if wrong:
-        raise PluginError(
-            f"{folder / own.DESCRIPTION}: unknown, missing or of a wrong type in config: {', '.join(wrong)}",
-            "was it written by another version of superbench? use that one, or correct the file",
-        )
-    stated = Stated(said, folder / own.DESCRIPTION)
-    stated.require("conv_norm", "group", "layer")
-    return EncoderConfig(**{**said, "conv_layers": stated.conv_layers("conv_layers", "")})

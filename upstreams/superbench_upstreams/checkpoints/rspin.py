@@ -19,6 +19,7 @@ from superbench_upstreams.checkpoints.names import FAIRSEQ
 from superbench_upstreams.checkpoints.spin import DROPPED, WAVLM_BASE, head_and_codebook
 from superbench_upstreams.checkpoints.stated import Stated
 from superbench_upstreams.checkpoints.unilm import wavlm_config
+from superbench_upstreams.checkpoints.wording import shown
 from superbench_upstreams.encoder import EncoderConfig
 
 OWN = {"pred_head.weight": "head.weight", "pred_head.bias": "head.bias", "codebook.weight": "codebook.weight"}
@@ -26,7 +27,7 @@ OWN = {"pred_head.weight": "head.weight", "pred_head.bias": "head.bias", "codebo
 
 def read_rspin(held: Mapping[str, Any], path: Path, normalize: bool | None, config: str) -> Checkpoint:
     """Read an R-Spin file; `config` names a JSON file with another encoder's settings, as unilm's cfg has them."""
-    encoder = _encoder(Path(config).expanduser()) if config else WAVLM_BASE
+    encoder = _encoder(config) if config else WAVLM_BASE
     if normalize is not None:
         encoder = dataclasses.replace(encoder, normalize=normalize)
     tensors, cfg = held["state_dict"], Stated(held["cfg"], path)
@@ -50,13 +51,22 @@ def read_rspin(held: Mapping[str, Any], path: Path, normalize: bool | None, conf
     return Checkpoint(family="rspin", format="rspin", config=encoder, weights=weights, extras=extras, settings={})
 
 
-def _encoder(path: Path) -> EncoderConfig:
+def _encoder(config: str) -> EncoderConfig:
+    path = Path(config)
     try:
+        path = path.expanduser()
         values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PluginError(f"{path} cannot be read: {error}", "give config= a JSON file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PluginError(f"{path} is no JSON: {error}", "give config= a JSON file of WavLM's settings") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no such user as in ~user
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise PluginError(f"{shown(config)} cannot be read: {reason}", "give config= a JSON file") from error
     if not isinstance(values, dict):
         raise PluginError(f"{path} holds no JSON object", "give config= a JSON file of WavLM's settings")
+    missing = [key for key in ("encoder_embed_dim", "encoder_layers") if key not in values]
+    if missing:
+        raise PluginError(
+            f"{path} holds no settings of WavLM: it does not say {' and '.join(missing)}",
+            "give config= a JSON file of WavLM's settings, as unilm's cfg has them",
+        )
     return wavlm_config(Stated(values, path), None)

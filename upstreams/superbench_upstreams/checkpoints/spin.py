@@ -23,6 +23,7 @@ from superbench_upstreams.checkpoints.checkpoint import Checkpoint
 from superbench_upstreams.checkpoints.fitting import fit, number
 from superbench_upstreams.checkpoints.names import FAIRSEQ
 from superbench_upstreams.checkpoints.stated import Stated
+from superbench_upstreams.checkpoints.wording import shown
 from superbench_upstreams.encoder import EncoderConfig
 
 # fairseq, examples/hubert/config/pretrain/hubert_base_librispeech.yaml; WavLM base has the same.
@@ -113,7 +114,7 @@ def _inner(values: Any, key: str) -> Mapping[str, Any]:
 def _config(kind: str, path: Path, base: Checkpoint | None) -> EncoderConfig:
     if kind not in BASES:
         raise PluginError(
-            f"{path} was trained from {kind!r}, which is none of {', '.join(BASES)}",
+            f"{path} was trained from {shown(kind)}, which is none of {', '.join(BASES)}",
             "write an upstream of your own (upstreams/README.md)",
         )
     family, config = BASES[kind]

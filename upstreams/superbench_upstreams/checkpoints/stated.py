@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from superbench.errors import PluginError
+from superbench_upstreams.checkpoints.wording import shown
 from superbench_upstreams.convolution import ConvLayer
 
-LARGEST = 64  # convolutions, and repetitions of one
+LARGEST = 64  # convolutions
+LONGEST = 4096  # characters of an expression that says them; published ones have 60
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ class Stated:
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong(key, "a number")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self._wrong(key, "a number") from error
 
     def word(self, key: str, default: str) -> str:
         value = self._value(key, default)
@@ -50,7 +55,7 @@ class Stated:
         value = self.values.get(key, allowed[0])
         if not any(type(value) is type(a) and value == a for a in allowed):
             raise PluginError(
-                f"{self.path} states {key}: {value!r}, which the encoder here does not compute "
+                f"{self.path} states {key}: {shown(value)}, which the encoder here does not compute "
                 f"(it computes {' or '.join(repr(a) for a in allowed)})",
                 "give a checkpoint without it, or write an upstream of your own (upstreams/README.md)",
             )
@@ -59,8 +64,8 @@ class Stated:
         """Channels, kernel and stride of each convolution, from text such as "[(512,10,5)] + [(512,3,2)] * 4"."""
         value = self._value(key, default)
         try:
-            layers = _evaluate(ast.parse(value, mode="eval").body) if isinstance(value, str) else value
-            found = tuple((int(c), int(k), int(s)) for c, k, s in layers)
+            layers = _parse(value) if isinstance(value, str) else value
+            found = tuple((_whole(c), _whole(k), _whole(s)) for c, k, s in layers)
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
             raise self._wrong(key, "a list of (channels, kernel, stride)") from error
         if not 0 < len(found) <= LARGEST or min(min(layer) for layer in found) < 1:
@@ -73,13 +78,28 @@ class Stated:
 
     def _wrong(self, key: str, wanted: str) -> PluginError:
         return PluginError(
-            f"{self.path} states {key}: {self.values.get(key)!r}, where {wanted} must be",
+            f"{self.path} states {key}: {shown(self.values.get(key))}, where {wanted} must be",
             "download or copy the checkpoint again, or correct its configuration",
         )
 
 
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("not a whole number")
+    return value
+
+
+def _parse(text: str) -> Any:
+    if len(text) > LONGEST:
+        raise ValueError("an expression of so many characters is none of convolutions")
+    return _evaluate(ast.parse(text, mode="eval").body)
+
+
 def _evaluate(node: ast.expr) -> Any:
-    """Whole numbers, tuples and lists of them, sums of lists, and lists times a number; nothing else."""
+    """Whole numbers, tuples and lists of them, sums of lists, and lists times a number; nothing else.
+
+    A list longer than any encoder's is refused before it is made.
+    """
     if isinstance(node, ast.Constant) and type(node.value) is int:
         return node.value
     if isinstance(node, (ast.List, ast.Tuple)):
@@ -87,9 +107,15 @@ def _evaluate(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp):
         left, right = _evaluate(node.left), _evaluate(node.right)
         if isinstance(node.op, ast.Add) and isinstance(left, list) and isinstance(right, list):
-            return left + right
+            return _bounded(len(left) + len(right)) and left + right
         if isinstance(node.op, ast.Mult) and isinstance(left, int):
             left, right = right, left
-        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int) and right <= LARGEST:
-            return left * right
-    raise ValueError(f"not a list of numbers: {ast.dump(node)[:80]}")
+        if isinstance(node.op, ast.Mult) and isinstance(left, list) and isinstance(right, int):
+            return _bounded(len(left) * right) and left * right
+    raise ValueError("not a list of numbers")
+
+
+def _bounded(length: int) -> bool:
+    if not 0 < length <= LARGEST:
+        raise ValueError("not as many convolutions as an encoder has")
+    return True

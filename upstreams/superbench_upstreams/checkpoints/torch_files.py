@@ -27,9 +27,10 @@ from torch import Tensor
 from superbench.errors import PluginError
 from superbench_upstreams.checkpoints.plain import Plain
 from superbench_upstreams.checkpoints.unpickling import DTYPES, Held, Storage, StorageType, Unpickler
+from superbench_upstreams.checkpoints.wording import shown
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001  # torch/serialization.py: MAGIC_NUMBER, PROTOCOL_VERSION
-ZIP = b"PK\x03\x04"
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how the two begin; the latter is the opcode PROTO
 # What a trainer keeps beside the model: never looked at.
 UNREAD = {
     *("last_optimizer_state", "optimizer_history", "extra_state", "task_state", "criterion"),  # fairseq
@@ -50,9 +51,13 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
+            _check_start(file, path)
             held, read = _by_torch(path) or _as_data(file, path)
             if not isinstance(held, dict):
-                raise pickle.UnpicklingError(f"it holds no dictionary but a {type(held).__name__}")
+                raise PluginError(
+                    f"{path} holds a {type(held).__name__} where a dictionary is expected",
+                    "give a checkpoint as its makers published it, with its configuration",
+                )
             plain = Plain(read)
             return {str(key): plain(value) for key, value in held.items() if key not in UNREAD}
     except OSError as error:
@@ -62,6 +67,29 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             f"{path} is no checkpoint that torch wrote, or not all of one: {type(error).__name__}: {error}",
             "download or copy it again; compare its size with the original's",
         ) from error
+
+
+def _check_start(file: BinaryIO, path: Path) -> None:
+    """Refuse what is no such file by its first bytes, and an archive that would grow when it is unpacked."""
+    start = file.read(len(ZIP))
+    if not start:
+        raise PluginError(f"{path} is empty", "download or copy it again")
+    if start != ZIP and start[:1] != PICKLE:
+        start += file.read(12)
+        raise PluginError(
+            f"{path} is no file of torch.save (it begins with {start!r}), or not all of one",
+            "download or copy it again: is it a page that says why there is no file, or a pointer of Git LFS?",
+        )
+    if start == ZIP:
+        entries = zipfile.ZipFile(file).infolist()
+        compressed = [e for e in entries if e.compress_type != zipfile.ZIP_STORED or e.file_size != e.compress_size]
+        if compressed or sum(entry.file_size for entry in entries) > path.stat().st_size:
+            said = f"has {shown(compressed[0].filename)} compressed" if compressed else "states more bytes than it has"
+            raise PluginError(
+                f"{path} is an archive that {said}, which torch.save never does, so it was not read",
+                "such a file may fill all memory: get the checkpoint as its makers published it",
+            )
+    file.seek(0)
 
 
 Opened = tuple[Any, Callable[[Any], Tensor]]  # what the pickle said, and how to get at its tensors

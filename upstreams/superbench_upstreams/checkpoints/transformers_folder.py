@@ -23,7 +23,8 @@ from superbench_upstreams.checkpoints.checkpoint import Checkpoint
 from superbench_upstreams.checkpoints.fitting import fit
 from superbench_upstreams.checkpoints.names import TRANSFORMERS
 from superbench_upstreams.checkpoints.stated import Stated
-from superbench_upstreams.checkpoints.torch_files import BROKEN
+from superbench_upstreams.checkpoints.torch_files import read_torch_file
+from superbench_upstreams.checkpoints.wording import shown
 from superbench_upstreams.convolution import STANDARD
 from superbench_upstreams.encoder import SAMPLE_RATE, EncoderConfig
 
@@ -40,10 +41,10 @@ FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin
 
 def method(folder: Path, upstream: str) -> str:
     """Which method a folder is of, by its model type; `upstream` is who asks."""
-    model_type = str(huggingface_checkpoint.read_settings(folder, upstream=upstream).get("model_type", ""))
-    if model_type not in METHODS:
+    model_type = huggingface_checkpoint.read_settings(folder, upstream=upstream).get("model_type", "")
+    if not isinstance(model_type, str) or model_type not in METHODS:
         raise PluginError(
-            f"{upstream}: {folder} is of model type {model_type!r}, which is none of {', '.join(METHODS)}",
+            f"{upstream}: {folder} is of model type {shown(model_type)}, which is none of {', '.join(METHODS)}",
             f"the upstream huggingface may run it: --upstream huggingface:checkpoint={folder}",
         )
     return METHODS[model_type]
@@ -68,7 +69,7 @@ def _normalize(folder: Path, upstream: str, given: bool | None) -> bool:
     stated = huggingface_checkpoint.read_preprocessor(folder, upstream=upstream) or {}
     if stated.get("sampling_rate", SAMPLE_RATE) != SAMPLE_RATE:
         raise PluginError(
-            f"{folder} was trained at {stated['sampling_rate']} Hz, and the encoder here hears {SAMPLE_RATE} Hz",
+            f"{folder} was trained at {shown(stated['sampling_rate'])} Hz, and the encoder here hears {SAMPLE_RATE} Hz",
             "give a checkpoint of that rate",
         )
     if given is not None:
@@ -156,14 +157,10 @@ def _file(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch_file(path)
     except OSError as error:
         raise PluginError(f"{path} cannot be read: {error}", "copy or download all files of the checkpoint") from error
-    except (*BROKEN, SafetensorError) as error:
+    except SafetensorError as error:
         raise PluginError(
-            f"{path} is not a whole file of tensors and nothing else: {type(error).__name__}: {error}",
-            "get the checkpoint as model.safetensors, or copy it again",
+            f"{path} is not a whole file of tensors: {error}", "copy or download the checkpoint again"
         ) from error
-    if not isinstance(held, dict):
-        raise PluginError(f"{path} holds no tensors by name", "get the checkpoint as model.safetensors")
-    return held

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from superbench.errors import PluginError
+from superbench_upstreams.checkpoints.wording import LONGEST
 
 DTYPES = {
     "FloatStorage": "float32",
@@ -208,7 +209,9 @@ class Unpickler(pickle._Unpickler):
         inside = any(module == package or module.startswith(f"{package}.") for package in PACKAGES)
         if name in KNOWN.get(module, ()) or (inside and name.isidentifier()):
             return _Sealed(name, (Opaque,), {"__slots__": (), "origin": (module, name)})
+        named = f"{module}.{name}"
         raise PluginError(
-            f"{self._path} names {module}.{name}, which no checkpoint needs, so the file was not read",
+            f"{self._path} keeps its weights in a pickle that holds more than tensors, so it was not opened: it names "
+            f"{named if len(named) <= LONGEST else named[:LONGEST] + '...'}, which no checkpoint needs",
             "such a file can run any code where it is opened carelessly: get the checkpoint from those who trained it",
         )
