@@ -270,6 +270,13 @@ def test_a_hash_answers_for_all_that_decides_the_features(opened: Callable[..., 
     assert len(others | {same}) == 4
 
 
+@pytest.mark.parametrize("method", MODULES)
+def test_what_computes_is_among_the_sources_of_the_key(method: str, opened: Callable[..., FrozenEncoder]) -> None:
+    ours = {type(part).__module__ for part in opened(method).method.modules()}
+    ours = {name for name in ours if name.startswith("superbench_upstreams")} | {FrozenEncoder.__module__}
+    assert ours <= set(MODULES[method][0].SPEC.sources)
+
+
 def test_what_is_wrong_is_told(opened: Callable[..., FrozenEncoder]) -> None:
     upstream = opened("hubert")
     with pytest.raises(DataError, match=r"a sound of 399 samples is too short") as short:

@@ -27,4 +27,4 @@ def load(options: EncoderOptions, device: str) -> FrozenEncoder:
     return open_method(DoublyQuantised, "dcspin", options, device)
 
 
-SPEC = encoder_spec("dcspin", load, "DC-Spin: Spin with a primary and an auxiliary codebook")
+SPEC = encoder_spec("dcspin", load, "DC-Spin: Spin with a primary and an auxiliary codebook", room="quantised")

@@ -33,4 +33,4 @@ def load(options: EncoderOptions, device: str) -> FrozenEncoder:
     return open_method(Clustered, "dinosr", options, device)
 
 
-SPEC = encoder_spec("dinosr", load, "DinoSR: online clusters of a teacher's layers")
+SPEC = encoder_spec("dinosr", load, "DinoSR: online clusters of a teacher's layers", room="clustered")

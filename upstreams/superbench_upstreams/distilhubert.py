@@ -26,4 +26,6 @@ def load(options: EncoderOptions, device: str) -> FrozenEncoder:
     return open_method(Distilled, "distilhubert", options, device)
 
 
-SPEC = encoder_spec("distilhubert", load, "DistilHuBERT: a small student that predicts a teacher's layers")
+SPEC = encoder_spec(
+    "distilhubert", load, "DistilHuBERT: a small student that predicts a teacher's layers", room="distilled"
+)

@@ -69,15 +69,13 @@ STATES: tuple[Tap, ...] = ("states",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """What an encoder says of a batch; frames past an utterance's length mean nothing.
+class Transformed:
+    """What a transformer says of a batch; frames past an utterance's length mean nothing.
 
     States and feed-forward outputs that were not tapped are empty.
     """
 
     lengths: tuple[int, ...]  # frames of each utterance
-    convolved: Tensor  # [B, T, C], as the convolutions give it
-    projected: Tensor  # [B, T, D], before masks and positions
     states: tuple[Tensor, ...]  # layers + 1 of [B, T, D]: the transformer's input, then what each layer gives
     ffn: tuple[Tensor, ...]  # layers of [B, T, D]: what the feed-forward block adds to the residual stream
     last: Tensor  # [B, T, D], the encoder's output: the last state, in a pre-LN encoder normalised
@@ -86,6 +84,14 @@ class Encoded:
     def hidden(self) -> tuple[Tensor, ...]:
         """The states as s3prl lists them: the last one is the encoder's output."""
         return (*self.states[:-1], self.last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded(Transformed):
+    """What an encoder says of a batch of waves."""
+
+    convolved: Tensor  # [B, T, C], as the convolutions give it
+    projected: Tensor  # [B, T, D], before masks and positions
 
 
 class Attention(nn.Module):

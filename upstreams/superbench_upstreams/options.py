@@ -42,7 +42,13 @@ class ConfiguredOptions(EncoderOptions):
 
 
 def encoder_spec(
-    name: str, load: Callable[[Any, str], Upstream], summary: str, options: type[EncoderOptions] = EncoderOptions
+    name: str,
+    load: Callable[[Any, str], Upstream],
+    summary: str,
+    options: type[EncoderOptions] = EncoderOptions,
+    *,
+    room: str = "",
 ) -> UpstreamSpec:
-    """The spec of an upstream that runs on the encoder of this wing."""
-    return UpstreamSpec(name=name, load=load, options=options, summary=summary, sources=COMPUTES)
+    """The spec of an upstream that runs on the encoder of this wing; `room` is the module of what it adds to it."""
+    sources = (*COMPUTES, f"{__package__}.{room}") if room else COMPUTES
+    return UpstreamSpec(name=name, load=load, options=options, summary=summary, sources=sources)

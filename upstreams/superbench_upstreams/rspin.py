@@ -26,4 +26,6 @@ def load(options: ConfiguredOptions, device: str) -> FrozenEncoder:
     return open_method(Quantised, "rspin", options, device, config=options.config)
 
 
-SPEC = encoder_spec("rspin", load, "R-Spin: WavLM with codes that withstand speakers and noise", ConfiguredOptions)
+SPEC = encoder_spec(
+    "rspin", load, "R-Spin: WavLM with codes that withstand speakers and noise", ConfiguredOptions, room="quantised"
+)

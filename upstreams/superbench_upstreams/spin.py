@@ -28,4 +28,4 @@ def load(options: BasedOptions, device: str) -> FrozenEncoder:
     return open_method(Quantised, "spin", options, device, base=options.base)
 
 
-SPEC = encoder_spec("spin", load, "Spin: HuBERT or WavLM with speaker-invariant codes", BasedOptions)
+SPEC = encoder_spec("spin", load, "Spin: HuBERT or WavLM with speaker-invariant codes", BasedOptions, room="quantised")

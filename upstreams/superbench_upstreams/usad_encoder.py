@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from superbench.errors import DataError, UsageError
 from superbench.torchaudio_loader import load as load_torchaudio
-from superbench_upstreams.encoder import STATES, EncoderConfig, Tap, padding
+from superbench_upstreams.encoder import STATES, EncoderConfig, Tap, Transformed, padding
 from superbench_upstreams.positions import ConvolutionalPositions
 from superbench_upstreams.relative_attention import RelativeLayer, sinusoids
 
@@ -109,21 +109,6 @@ class UsadConfig:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class UsadEncoded:
-    """What an encoder says of a batch; frames past an utterance's length mean nothing. A tap not asked for is empty."""
-
-    lengths: tuple[int, ...]  # frames of each utterance
-    states: tuple[Tensor, ...]  # layers + 1 of [B, T, D]: the transformer's input, then what each layer gives
-    ffn: tuple[Tensor, ...]  # layers of [B, T, D]: what the feed-forward block adds to the residual stream
-    last: Tensor  # [B, T, D], the encoder's output: the last state, in a pre-LN encoder normalised
-
-    @property
-    def hidden(self) -> tuple[Tensor, ...]:
-        """The states, of which the last one is the encoder's output."""
-        return (*self.states[:-1], self.last)
-
-
 def count_frames(samples: int) -> int:
     """Frames of `samples` samples: whole mel windows, an odd last one left out, by two; 0 where they are too few."""
     return max(0, (samples - WINDOW) // SHIFT + 1) // HALVING
@@ -193,7 +178,7 @@ class UsadEncoder(nn.Module):
         self.layers = nn.ModuleList(RelativeLayer(config.transformer) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, waves: Sequence[Tensor], *, taps: Collection[Tap] = STATES) -> UsadEncoded:
+    def forward(self, waves: Sequence[Tensor], *, taps: Collection[Tap] = STATES) -> Transformed:
         """Encode waves [N] in -1..1; raises `DataError` where one gives no frame."""
         pieces = [torch.split(mel_features(wave), PIECE) for wave in waves]
         rows = [piece for wave in pieces for piece in wave]
@@ -211,7 +196,7 @@ class UsadEncoder(nn.Module):
             whole: Tensor = nn.utils.rnn.pad_sequence(joined, batch_first=True)
             return whole
 
-        return UsadEncoded(
+        return Transformed(
             lengths=tuple(sum(map(len, wave)) // HALVING for wave in pieces),
             states=tuple(map(join, states)),
             ffn=tuple(map(join, ffn)),
