@@ -16,7 +16,7 @@ class EncoderOptions:
     """`checkpoint`: a file, a folder, or a name on the hub (`owner/name`, `hf://[datasets/]owner/name/file`).
 
     `normalize`: bring each wave to mean 0 and variance 1? "auto" is the checkpoint's word. `revision`: on the hub.
-    `dtype`: bfloat16 is about twice as fast where the processor has it, and no longer exact. `compile`: run the
+    `dtype`: bfloat16 is up to 1.8 times as fast where a CPU has it, and no longer exact. `compile`: run the
     transformer's layers through torch.compile; the last bits then depend on which shapes it has met before.
     """
 
