@@ -1,4 +1,4 @@
-"""Load an upstream by its name and options."""
+"""Load an upstream by its name and options, on a device."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ from typing import Any
 
 import torch
 
+from superbench.errors import UsageError
 from superbench.features.extraction import LoadedUpstream, plugin_guard
 from superbench.options import build_options, format_reference, split_reference
 from superbench.plugin import UpstreamSpec
 from superbench.registry import Registry
+
+
+def choose_device(asked: str) -> str:
+    """`auto` is the GPU where there is one; the choice is part of the plan."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+        if device.type not in ("cpu", "cuda"):
+            raise UsageError(f"device {asked!r}: only cpu and cuda are supported", "use --device cpu")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise UsageError(f"device {asked!r} cannot be used here: {exc}", "use --device cpu") from exc
+    return asked
 
 
 def open_unprobed(reference: str, registry: Registry, device: str) -> tuple[UpstreamSpec, Any, LoadedUpstream]:

@@ -33,8 +33,7 @@ def check(
     from superbench.conformance.report import COLUMNS
     from superbench.conformance.sounds import read_sounds
     from superbench.conformance.subject import stated_rate, states_rate
-    from superbench.loading import open_unprobed
-    from superbench.pipeline.opening import choose_device
+    from superbench.loading import choose_device, open_unprobed
 
     if resample and not sounds:
         raise UsageError("--resample is about recordings, and none was given", "leave it out, or give sound files")

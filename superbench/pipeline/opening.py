@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from superbench import audio
 from superbench import corpus as corpora
 from superbench.contracts import Corpus, Crop, Partition, Problem, Row
@@ -17,26 +15,12 @@ from superbench.errors import ContractError, DataError, UsageError
 from superbench.features.extraction import LoadedUpstream, check_facts, plugin_guard, probe_hash
 from superbench.features.identity import upstream_key
 from superbench.labels import Labels
-from superbench.loading import open_unprobed
+from superbench.loading import choose_device, open_unprobed
 from superbench.manifest import read_manifests
 from superbench.options import build_options
 from superbench.plan import RunRequest
 from superbench.plugin import TaskSpec
 from superbench.registry import Registry
-
-
-def choose_device(asked: str) -> str:
-    """`auto` is the GPU where there is one; the choice is part of the plan."""
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(asked)
-        if device.type not in ("cpu", "cuda"):
-            raise UsageError(f"device {asked!r}: only cpu and cuda are supported", "use --device cpu")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as exc:
-        raise UsageError(f"device {asked!r} cannot be used here: {exc}", "use --device cpu") from exc
-    return asked
 
 
 def open_upstream(reference: str, registry: Registry, device: str = "auto") -> LoadedUpstream:

@@ -20,7 +20,7 @@ from superbench_upstreams.checkpoints import Checkpoint, write_checkpoint
 from superbench_upstreams.frozen import FrozenEncoder
 
 RELATIVE = ARCHITECTURES["relative"]
-DEEP_LAYER = replace(SMALL, conv_norm="layer", normalize=True, **DEEP)  # type: ignore[arg-type]
+DEEP_LAYER = replace(SMALL, conv_norm="layer", normalize=True, **DEEP)
 MODULES = {
     "hubert": (hubert, SMALL),
     "wav2vec2": (wav2vec2, ARCHITECTURES["layer pre bias"]),
@@ -168,6 +168,28 @@ def test_spin_may_read_a_lower_layer(opened: Callable[..., FrozenEncoder]) -> No
     made, state = extras("spin"), upstream.method.encoder([wave]).states[2][0]
     z = F.normalize(state @ made["head.weight"].double().T + made["head.bias"].double(), dim=-1)
     torch.testing.assert_close(upstream.tap("disentangled")([wave])[0].tensors[0], z)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"layer": 4}, "on layer 4"),
+        ({"layer": True}, "on layer True"),
+        ({"temperature": "hot"}, "temperature of 'hot'"),
+        ({"temperature": 0.0}, r"temperature of 0\.0"),
+    ],
+)
+def test_settings_of_a_codebook_are_checked(
+    opened: Callable[..., FrozenEncoder], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(PluginError, match=said):
+        opened("spin", checkpoint("spin", settings=settings))
+
+
+def test_positions_of_layers_that_do_not_run_are_not_computed(opened: Callable[..., FrozenEncoder]) -> None:
+    upstream = opened("wavlm")
+    upstream.method.encoder.relative_positions.register_forward_pre_hook(lambda *_: pytest.fail("T x T numbers"))
+    assert upstream.tap("projected")([waves(3000)[0].float()])[0].tensors[0].shape == (9, WIDTH)
 
 
 def test_dinosr_s_codes_are_the_teacher_s_nearest_words(opened: Callable[..., FrozenEncoder]) -> None:

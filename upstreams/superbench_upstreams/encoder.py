@@ -243,7 +243,7 @@ class Encoder(nn.Module):
         padding_BT = padding([ahead + n for n in lengths], x_BTD.device)
         mask = None if padding_BT is None else ~padding_BT[:, None, None, :]
         x = x_BTD if prompts is None else _prompted(prompts if prompts.ndim == 2 else prompts[0], x_BTD)
-        bias = self.relative_positions(x.shape[1]) if self.config.relative_buckets else None
+        bias = self.relative_positions(x.shape[1]) if self.config.relative_buckets and count else None
         states, ffn = [x_BTD], []
         for i, layer in enumerate(self.layers[:count]):
             if prompts is not None and prompts.ndim == 3 and i:

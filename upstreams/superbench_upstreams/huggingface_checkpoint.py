@@ -36,14 +36,14 @@ TRAINING_ONLY = "masked_spec_embed"
 ORIGIN_SETTINGS = ("_name_or_path", "architectures", "transformers_version")
 
 
-def require_transformers() -> None:
+def require_transformers(upstream: str = "huggingface") -> None:
     """Raise `MissingExtraError` where transformers is not installed; make torchaudio importable for it otherwise."""
     load_torchaudio()
     try:
         import transformers
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"the upstream 'huggingface' needs {error.name}, which is not installed",
+            f"the upstream {upstream!r} needs {error.name}, which is not installed",
             'pip install "superbench[hf]"',
         ) from error
     transformers.utils.logging.disable_progress_bar()

@@ -5,6 +5,7 @@ Shapes: B utterances, T frames, D width, G groups, F frequencies, H heads.
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class GroupedConvolution(nn.Module):
+class GroupedConvolution(nn.Module, abc.ABC):
     """A grouped convolution over time, of an odd or even number of taps, that keeps the number of frames.
 
     Output frame t sees frames t - taps // 2 to t - taps // 2 + taps - 1, zeros beyond the ends. Once its weights are
@@ -31,9 +32,9 @@ class GroupedConvolution(nn.Module):
         self.fixed = False
         self._spectrum: Tensor | None = None
 
+    @abc.abstractmethod
     def kernel(self) -> Tensor:
         """The weight [D, D / G, taps]."""
-        raise NotImplementedError
 
     def fix(self) -> None:
         """Promise that the weights stay what they are but for `to` and `load_state_dict`: their spectrum is kept."""

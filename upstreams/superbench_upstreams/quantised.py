@@ -5,12 +5,14 @@ Shapes: B utterances, T frames, D width of the encoder, E width of the projectio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from superbench.errors import PluginError
 from superbench_upstreams.encoder import Encoded
 from superbench_upstreams.frozen import Method, Output, linear
 
@@ -46,8 +48,13 @@ class Quantised(Method):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self.layer = int(self.settings.get("layer", self.config.layers))  # counts as in `Encoded.states`
-        self.codebook = Codebook(checkpoint.extras, temperature=float(self.settings.get("temperature", 1.0)))
+        layer, temperature = self.settings.get("layer", self.config.layers), self.settings.get("temperature", 1.0)
+        if type(layer) is not int or not 0 <= layer <= self.config.layers:
+            raise PluginError(f"the checkpoint's codebook is on layer {layer!r:.40}", f"0 to {self.config.layers}")
+        if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+            raise PluginError(f"the checkpoint states a temperature of {temperature!r:.40}", "a number above 0")
+        self.layer, self.temperature = layer, float(temperature)  # a layer counts as in `Encoded.states`
+        self.codebook = Codebook(checkpoint.extras, temperature=self.temperature)
 
     def outputs(self) -> dict[str, Output]:
         """What the encoder has, and `disentangled`, `logits`, `probabilities` and `codes`."""
@@ -75,9 +82,7 @@ class DoublyQuantised(Quantised):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self.auxiliary = Codebook(
-            checkpoint.extras, name="auxiliary_", temperature=float(self.settings.get("temperature", 1.0))
-        )
+        self.auxiliary = Codebook(checkpoint.extras, name="auxiliary_", temperature=self.temperature)
 
     def outputs(self) -> dict[str, Output]:
         """What Spin has, of the primary codebook, and the same of the auxiliary one as `auxiliary_codes` and so on."""

@@ -12,7 +12,6 @@ tables that are no weights are lost. So the model is built here, and every weigh
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from superbench.errors import DataError, PluginError, UsageError, did_you_mean
 from superbench.plugin import Layers
-from superbench_upstreams.huggingface_checkpoint import HUB_TIMEOUT, require_transformers
+from superbench_upstreams.huggingface_checkpoint import HUB_TIMEOUT, read_json, require_transformers
 from superbench_upstreams.usad_encoder import SAMPLE_RATE, SHIFT, STRIDE, WINDOW, count_frames
 
 LISTS = {"hidden": "hidden_states", "ffn": "ffn"}  # our name of an output: the model's
@@ -121,16 +120,12 @@ def _refuse_unless(trusted: bool, what: str) -> None:
 def _code_of(folder: Path) -> tuple[str, str]:
     """The classes of configuration and model that config.json names; raises `PluginError` where it names none."""
     path = folder / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise PluginError(
             f"usad: {folder} holds neither superbench.json nor config.json, so it is no checkpoint of USAD",
             "give a folder that superbench wrote, or a download of the published model",
-        ) from error
-    except ValueError as error:
-        raise PluginError(f"usad: {path} is no JSON: {error}", "download the checkpoint again") from error
-    named = settings.get("auto_map") if isinstance(settings, dict) else None
+        )
+    named = read_json(path, upstream="usad").get("auto_map")
     if not isinstance(named, dict) or not {"AutoConfig", "AutoModel"} <= named.keys():
         raise PluginError(
             f"usad: {path} names no code of its own (auto_map with AutoConfig and AutoModel), as published ones do",
@@ -140,7 +135,7 @@ def _code_of(folder: Path) -> tuple[str, str]:
 
 
 def _download(name: str, revision: str) -> Path:
-    require_transformers()
+    require_transformers("usad")
     from huggingface_hub import snapshot_download
 
     def fetch(files: list[str]) -> Path:
@@ -159,7 +154,7 @@ def _download(name: str, revision: str) -> Path:
 
 def _build(folder: Path) -> torch.nn.Module:
     """Run the checkpoint's code: its model in float32, with every weight read."""
-    require_transformers()
+    require_transformers("usad")
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
     configuration, architecture = (

@@ -5,7 +5,7 @@
 Layer 0 is the transformer's input, after the positional convolution (and, in a post-LN encoder, its normalisation);
 then comes the output of each layer, the last one after the encoder's final norm: the list of s3prl's wrapper.
 Checkpoints: unilm's (WavLM-Base.pt, WavLM-Base+.pt, WavLM-Large.pt), which s3prl uses as they are, and transformers'.
-Memory grows with the square of the length, by its bias of positions: 3.4 GB for two minutes.
+Memory grows with the square of the length, by its bias of positions: some 3.5 GB for two minutes.
 WavLM Large's last layer is normalised here, as in s3prl; unilm's own README lists it as it leaves the layer.
 """
 

@@ -149,7 +149,7 @@ def _spans(path: Path) -> Path:
         for key in ("header_offset", "CRC", "compress_size", "file_size"):
             setattr(again, key, getattr(first, key))
         archive.filelist.append(again)
-        archive._didModify = True  # type: ignore[attr-defined]
+        archive._didModify = True
     return path
 
 

@@ -1,6 +1,7 @@
 """What every checkpoint becomes, whatever wrote it: an encoder's configuration, its weights, and what is the method's.
 
 extras["head.weight"] [256, 768], ["head.bias"] [256], ["codebook.weight"] [K, 256]        spin, rspin, dcspin
+extras["auxiliary_head.weight"], ["auxiliary_head.bias"], ["auxiliary_codebook.weight"]    dcspin
 extras["heads.0.weight"] [K, 768], ["codebooks.0"] [K, 768], ["codebook_counts.0"] [K]     dinosr
 extras["teacher.layers.0.attention.query.weight"], named as the encoder names them         data2vec, dinosr
 extras["outputs.0.weight"], ...                                                            distilhubert
