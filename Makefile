@@ -51,7 +51,7 @@ type: install
 check: lint type test
 
 bench: install
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench --out bench
 
 clean:
 	rm -rf demo leaderboard.csv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -53,7 +53,7 @@ def run(
     from superbench.options import build_options
     from superbench.pipeline import announce, run_all
     from superbench.pipeline.opening import open_upstream
-    from superbench.pipeline.prepared import prepare
+    from superbench.pipeline.prepared import prepare_all
     from superbench.plan import RunRequest
     from superbench.progress import Progress
     from superbench.registry import Registry
@@ -74,8 +74,8 @@ def run(
     registry = Registry.load(plugins)
     request.refuse_idle([registry.task(task).spec])
     loaded = open_upstream(upstream, registry, request.device)
-    prepared = prepare(request, task, registry, settings, loaded)
-    (results,) = run_all([prepared], settings, progress or Progress())
+    progress = progress or Progress()
+    (results,) = run_all(prepare_all(request, registry, settings, loaded, progress), settings, progress)
     failures = announce(results, registry, settings)
     if failures:
         raise failures[0]

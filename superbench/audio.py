@@ -82,7 +82,7 @@ def read(utterance: Utterance) -> Samples:
     """
     changed = DataError(
         f"{utterance.id}: the sound changed since it was checked: {utterance.path}",
-        "start the run again, and leave the corpus alone while it runs",
+        "run again with --reread, and leave the corpus alone while it runs",
     )
     try:
         with _opened(utterance.path) as file:
@@ -122,9 +122,14 @@ def crop_starts(row_id: str, samples: int, size: int, bank: int) -> list[int]:
     return [int.from_bytes(digest[:8], "big") % places for digest in hashes]
 
 
-def _vet(row: Row, *, rate: int, resample: bool, gain_db: float) -> tuple[tuple[_Sound, ...], tuple[Problem, ...]]:
+def place(row: Row) -> str:
+    """Where a row and its file are, for people: what a `Problem` of it calls its `where`."""
     listed = f"{row.where}: " if row.where not in ("", str(row.path)) else ""
-    where = f"{row.id} ({listed}{row.path})"
+    return f"{row.id} ({listed}{row.path})"
+
+
+def _vet(row: Row, *, rate: int, resample: bool, gain_db: float) -> tuple[tuple[_Sound, ...], tuple[Problem, ...]]:
+    where = place(row)
     try:
         with _opened(row.path) as file:
             problems = _format_problems(file, where, rate=rate, resample=resample)

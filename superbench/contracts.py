@@ -39,6 +39,7 @@ class Settings:
     store: Path  # features, content-addressed
     runs: Path  # one folder per run
     database: str  # of the leaderboard: a SQLite file, or a SQLAlchemy URL
+    recordings: Path | None = None  # file of what was found in recordings; None: nothing is remembered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +234,8 @@ class Candidate:
     chosen: bool
     nan_steps: int = 0  # steps whose gradient was not finite, and was not applied
     curve: tuple[tuple[int, float], ...] = ()  # (step, dev) at every evaluation
+    micro_batch: int = 0  # utterances at a time in the end: fewer than at the start where memory ran out
+    failed: bool = False  # more of its steps had no finite gradient than is tolerated: it is not chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,6 +248,8 @@ class FeatureCount:
     reused: int  # segments found in the store
     bytes: int  # of the features the run reads
     seconds: float  # wall time of the extraction
+    where: str = "disk"  # or "memory", or "streamed": computed as they were wanted
+    streamed: int = 0  # times that a segment went through the upstream while heads trained and were scored
     warnings: tuple[str, ...] = ()  # damaged features put aside and computed again; batches that did not fit
 
 
@@ -284,6 +289,7 @@ class Result:
     upstream_fingerprint: str = ""  # hash of its features on two probe waves, rounded to 1e-3
     warnings: tuple[str, ...] = ()  # what a reader of the score must know
     decoder: Mapping[str, Any] = field(default_factory=dict)  # of the second decoding, where there was one
+    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of every other file in `folder`, by its name
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready copy."""

@@ -68,6 +68,10 @@ class IntegrityError(SuperbenchError):
     exit_code = 7
 
 
+class DamagedError(IntegrityError):
+    """Stored features are damaged or gone: nothing is lost but time, for they can be computed again."""
+
+
 class NumericalError(SuperbenchError):
     """A NaN or an infinity where a number must be."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
 import os
 import re
@@ -37,7 +38,7 @@ class _Line:
     path: str  # as written: on disk a name in NFD is another name than the same in NFC
     cells: Mapping[str, str]  # in NFC
 
-    @property
+    @functools.cached_property
     def file(self) -> Path:
         return Path(os.path.normpath(self.root / self.path))
 

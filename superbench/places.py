@@ -26,7 +26,10 @@ def home_folder(given: str | Path | None = None) -> Path:
 def places(
     home: str | Path | None = None, *, store: str | None = None, runs: str | None = None, database: str | None = None
 ) -> Settings:
-    """Store, runs and database: each as given, else by its environment variable, else under the home."""
+    """Store, runs and database: each as given, else by its environment variable, else under the home.
+
+    What was found in recordings is remembered under the home.
+    """
     root = home_folder(home)
 
     def part(given: str | None, variable: str, name: str) -> Path:
@@ -42,4 +45,5 @@ def places(
         store=part(store, "SUPERBENCH_STORE", "store"),
         runs=part(runs, "SUPERBENCH_RUNS", "runs"),
         database=url if "://" in url else str(Path(url).expanduser().resolve()),
+        recordings=root / "recordings.sqlite",
     )

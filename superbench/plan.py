@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from superbench.contracts import Corpus, sha256_of
 from superbench.errors import ContractError, UsageError
@@ -40,6 +40,11 @@ class RunRequest:
     head: str = ""
     device: str = "auto"
     score_train: bool = False
+    store: Literal["auto", "frames", "pooled", "off"] = "auto"  # which features are stored, see `superbench run --help`
+    store_dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"  # of stored frames
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"  # of training; float64: of the features too
+    memory: str = "4GiB"  # for features, in private memory
+    reread: bool = False  # every recording, though it is unchanged since it was checked; no score depends on it
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense, all at once."""
@@ -57,6 +62,8 @@ class RunRequest:
             wrong.append(f"layers must not be negative, got {self.layers}")
         if self.corpus and not all(_names_task(d) for d in self.data):
             wrong.append("give either corpus or data (or TASK=CSV for the tasks that have a manifest), not both")
+        if self.precision == "float64" and self.store_dtype != "float32":
+            wrong.append(f"precision float64 stores float64, not {self.store_dtype}")
         if sum(not _names_task(c) for c in self.corpus) > 1:
             wrong.append("one corpus root serves all tasks; give others as TASK=ROOT")
         if wrong:
@@ -125,6 +132,10 @@ class RunPlan:
     official: bool
     head: str  # with every option that is not its default
     form: str  # "pooled" or "frames"
+    dtype: str  # that features are stored as
+    precision: str  # of training
+    streamed: bool  # features are computed as they are wanted, in other batches than those of a store
+    micro_batch: int  # utterances that go through the head at a time
     layers: int | None
     seeds: tuple[int, ...]
     limit: int | None
@@ -151,6 +162,8 @@ class RunPlan:
                 asdict(self.protocol),
                 self.head,
                 self.form,
+                self.dtype,
+                self.precision,
                 self.limit,
                 self.division,
                 self.scorer,
@@ -187,7 +200,14 @@ def resolve_protocol(spec: TaskSpec, request: RunRequest) -> TaskProtocol:
 
 
 def departures(
-    task: Registered[TaskSpec], request: RunRequest, corpus: Corpus, *, protocol: TaskProtocol, head: str, options: Any
+    task: Registered[TaskSpec],
+    request: RunRequest,
+    corpus: Corpus,
+    *,
+    protocol: TaskProtocol,
+    head: str,
+    options: Any,
+    dtype: str = "float32",
 ) -> tuple[str, ...]:
     """Each reason why a row is `custom`, in words; none makes it `superb`."""
     spec, own = task.spec, task.spec.protocol
@@ -196,6 +216,8 @@ def departures(
         "evaluation interval": (own.eval_every, protocol.eval_every),
         "learning-rate grid": (tuple(sorted(own.lr_grid)), protocol.lr_grid),
         "head": (own.head, head),
+        "precision": ("float32", request.precision),
+        "stored frames": ("float32", dtype if request.precision != "float64" else "float32"),
     }
     reasons = [
         f"{what}: {given} in place of {official}" for what, (official, given) in changed.items() if official != given

@@ -115,6 +115,12 @@ class Head(Protocol):
     """A torch module. `reads == "pooled"`: called with x_BD. `reads == "frames"`: called with x_BTD and lengths_B.
 
     `gives == "utterance"`: returns logits_BC. `gives == "frames"`: returns logits_BTC.
+
+    It may also have `together(parameters, x, lengths)`: the same for C sets of its parameters at once, `parameters`
+    mapping their names to [C, ...], x_CBD or x_CBTD, to logits_CBK or logits_CBTK. Then all learning rates of a seed
+    train in one step; without it one after the other on the same features. It draws nothing at random, mixes no
+    candidates and has no buffers. A head of frames with dropout uses `superbench.dropout.UtteranceDropout`, whose masks
+    do not depend on how many utterances go through the head at a time; with `nn.Dropout` they do.
     """
 
     def __call__(self, x: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor: ...

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from superbench.dropout import UtteranceDropout
+
 
 class BlstmHead(nn.Module):
     """Map frames x_BTD with lengths_B to logits_BTC; frames past an utterance's length are not to be read."""
@@ -21,7 +23,7 @@ class BlstmHead(nn.Module):
         sizes = [projector, *[2 * hidden] * (layers - 1)]
         self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = UtteranceDropout(dropout)
         self.linear = nn.Linear(2 * hidden, classes)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -29,7 +31,7 @@ class BlstmHead(nn.Module):
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             ahead_BTH = ahead(x)[0]
             back_BTH = flip_within(back(flip_within(x, lengths))[0], lengths)
-            x = self.dropout(torch.cat((ahead_BTH, back_BTH), dim=-1))
+            x = self.dropout(torch.cat((ahead_BTH, back_BTH), dim=-1), lengths)
         logits: Tensor = self.linear(x)
         return logits
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from superbench.errors import IntegrityError, NumericalError, ResourceError, UsageError, did_you_mean
+from superbench.results import CHECKSUM, SCHEMA, check_seal
 from superbench_leaderboard.options import (
     all_option,
     database_option,
@@ -239,11 +240,15 @@ def _read_result(file: Path) -> Any:
         raise NumericalError(f"it holds {constant}")
 
     try:
-        data = json.loads(file.read_text(encoding="utf-8"), parse_constant=refuse)
+        text = file.read_bytes().decode()
+        data = json.loads(text, parse_constant=refuse)
     except OSError as error:
         raise ResourceError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise IntegrityError(f"it is not whole JSON: {error}") from error
     if not isinstance(data, dict):
         raise IntegrityError("it holds no JSON object")
+    if data.get("schema") == SCHEMA:
+        check_seal(text, data)
+        del data[CHECKSUM]  # of the file: the records have a chain of their own
     return data

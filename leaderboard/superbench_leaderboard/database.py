@@ -217,7 +217,9 @@ def _raise_named(cause: BaseException | None, where: str) -> None:
         code = _primary_code(cause)
         busy = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
         resource = code in SQLITE_RESOURCE
-        broken = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        # an OperationalError without SQLite's code is the driver's own: a text that is no UTF-8
+        own = isinstance(cause, sqlite3.OperationalError) and not hasattr(cause, "sqlite_errorcode")
+        broken = own or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     else:
         state = getattr(cause, "sqlstate", None)  # PostgreSQL manual, appendix A; None: no server answered
         busy = state in ("55P03", "40001", "40P01")

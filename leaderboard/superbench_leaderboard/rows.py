@@ -12,7 +12,7 @@ from typing import Any
 from superbench.contracts import sha256_of
 from superbench.errors import IntegrityError, NumericalError
 
-SCHEMA = 1  # of result.json
+SCHEMAS = (1, 2)  # of result.json: 2 adds the hashes of its files, of which the board keeps no column
 SURROGATE = re.compile("[\ud800-\udfff]")  # half a pair: no UTF-8 can say it
 RERUN = "score it again: `superbench run` with the same options"
 REQUIRED: Mapping[str, tuple[type, ...]] = {
@@ -86,9 +86,9 @@ def result_from_json(data: Mapping[str, Any]) -> ResultRow:
 
 def row_of(data: Mapping[str, Any]) -> ResultRow:
     """Read a result that has been through `plain_json`; raises as `result_from_json` does."""
-    if data.get("schema") != SCHEMA:
+    if data.get("schema") not in SCHEMAS:
         raise IntegrityError(
-            f"a result of schema {data.get('schema')!r}: this superbench reads schema {SCHEMA}",
+            f"a result of schema {data.get('schema')!r}: this superbench reads {' and '.join(map(str, SCHEMAS))}",
             "update superbench where the number is higher",
         )
     _check_keys(data, REQUIRED, "the result")

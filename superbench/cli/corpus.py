@@ -38,6 +38,8 @@ def corpus() -> None:
 def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **given: Any) -> None:
     """Report everything wrong with a corpus at once: sound, ids, labels, splits, speakers. Exit code 3 on errors.
 
+    Every recording is read, known or not.
+
     \b
     superbench corpus check --task asr ROOT
     superbench corpus check --task er --data emodb.csv --label-column label4 --resample
@@ -52,9 +54,11 @@ def check(session: Session, /, *, task: str, root: str | None, as_json: bool, **
     check_protocol(spec)
     from superbench.corpus import told
     from superbench.pipeline.opening import divide, open_corpus
+    from superbench.recordings import KnownRecordings
     from superbench.vetting import vet
 
-    checked = open_corpus(spec, request)
+    with KnownRecordings(session.settings.recordings, reread=True, tell=session.progress.warn) as known:
+        checked = open_corpus(spec, request, known)
     errors = [p for p in checked.problems if p.severity == "error"]
     warnings = [p for p in checked.problems if p.severity == "warning"]
     found = checked.corpus

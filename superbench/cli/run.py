@@ -20,6 +20,8 @@ from superbench.plan import RunRequest
 from superbench.registry import Registry
 from superbench.session import Session
 
+PLACES = {"disk": "on the disk", "memory": "in memory", "streamed": "streamed"}
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
@@ -49,6 +51,24 @@ OPTIONS = (
     click.option("--head", default="", metavar="NAME[:OPTION=VALUE,...]", help="Head in place of the protocol's."),
     click.option("--device", default="auto", metavar="DEVICE", help="cpu, cuda, cuda:1 or auto.  [auto]"),
     click.option("--score-train", is_flag=True, help="Score the training set too."),
+    click.option(
+        "--store",
+        default="auto",
+        metavar="auto|frames|pooled|off",
+        help="Features to store: auto: time means, and frames that fit on the disk; pooled: time means alone; frames: "
+        "refuse what does not fit; off: none. The rest is kept in memory, or computed as it is wanted.  [auto]",
+    ),
+    click.option(
+        "--store-dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="Of stored frames: float32, float16, bfloat16, int8. Time means are float32.",
+    ),
+    click.option(
+        "--precision", default="float32", metavar="DTYPE", help="Of training: float32, float64 or bfloat16 (mixed)."
+    ),
+    click.option("--reread", is_flag=True, help="Read every recording again, though it is unchanged since last time."),
+    click.option("--memory", default="4GiB", metavar="SIZE", help="For features, in private memory.  [4GiB]"),
     click.option("--config", type=click.Path(path_type=Path), metavar="YAML", help="A file that holds these options."),
 )
 
@@ -90,6 +110,7 @@ def make_request(context: click.Context, registry: Registry, config: Path | None
         if context.get_parameter_source(name) == ParameterSource.DEFAULT:
             continue
         merged[name] = value
+    merged |= {"memory": str(merged["memory"])} if "memory" in merged else {}  # a plain number in YAML
     merged["lr"] = numbers([str(x) for x in merged.get("lr", ())], float, "--lr")
     merged["seeds"] = numbers([str(x) for x in merged.get("seeds", ("0",))], int, "--seeds")
     tasks = [t.strip() for text in merged.get("task", ()) for t in str(text).split(",") if t.strip()]
@@ -125,11 +146,11 @@ def run(context: click.Context, /, config: Path | None, out: str | None, as_json
     request = make_request(context, session.registry, config, given)
     from superbench.pipeline import announce, run_all
     from superbench.pipeline.opening import open_upstream
-    from superbench.pipeline.prepared import prepare
+    from superbench.pipeline.prepared import prepare_all
 
     loaded = open_upstream(request.upstream, session.registry, request.device)
     session.progress.say(f"{loaded.name}: {loaded.layers} layer{'s' * (loaded.layers > 1)}, on {loaded.device}")
-    prepared = [prepare(request, task, session.registry, settings, loaded) for task in request.task]
+    prepared = prepare_all(request, session.registry, settings, loaded, session.progress)
     results: list[Result] = []
     failures: list[SuperbenchError] = []
     for finished in run_all(prepared, settings, session.progress):
@@ -169,7 +190,10 @@ def show_results(results: Sequence[Result]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The resolved plans as JSON.")
 @click.pass_context
 def plan(context: click.Context, /, config: Path | None, as_yaml: bool, as_json: bool, **given: Any) -> None:
-    """Say what `run` would do with the same options: checks, passes, bytes and time. Nothing is computed or kept."""
+    """Say what `run` would do with the same options: checks, passes, bytes and time.
+
+    Nothing is computed or kept, but what was found in recordings is remembered.
+    """
     session: Session = context.obj
     request = make_request(context, session.registry, config, given)
     if as_yaml:
@@ -177,14 +201,16 @@ def plan(context: click.Context, /, config: Path | None, as_yaml: bool, as_json:
         chosen = {k: v for k, v in asdict(request).items() if k not in defaults or v != defaults[k]}
         click.echo(strict_yaml.dump({k: list(v) if isinstance(v, tuple) else v for k, v in chosen.items()}), nl=False)
         return
-    from superbench.pipeline.estimate import estimate
+    from superbench.features.stored_forms import told_cost
+    from superbench.pipeline.estimate import estimate_all
     from superbench.pipeline.opening import open_upstream
-    from superbench.pipeline.prepared import prepare
+    from superbench.pipeline.prepared import prepare_all
     from superbench.progress import duration
+    from superbench.sizes import said_bytes
 
     loaded = open_upstream(request.upstream, session.registry, request.device)
-    prepared = [prepare(request, task, session.registry, session.settings, loaded) for task in request.task]
-    found = [(p, estimate(p, session.settings)) for p in prepared]
+    prepared = prepare_all(request, session.registry, session.settings, loaded, session.progress)
+    found = list(zip(prepared, estimate_all(prepared), strict=True))
     if as_json:
         echo_json([{"plan": p.plan.to_json(), "fingerprint": p.plan.fingerprint, **asdict(e)} for p, e in found])
         return
@@ -192,9 +218,9 @@ def plan(context: click.Context, /, config: Path | None, as_yaml: bool, as_json:
         (
             p.plan.task,
             p.plan.head,
-            f"{p.plan.form}, {e.layers} layers",
-            f"{e.segments} ({e.missing} to compute)",
-            f"{e.bytes / 2**20:.1f} MiB",
+            f"{e.form}, {e.layers} layers",
+            f"{e.segments} ({e.encodings} to compute)",
+            said_bytes(e.bytes),
             duration(e.extract_seconds),
             f"{e.candidates} x {p.plan.protocol.steps} steps",
             duration(e.train_seconds),
@@ -214,6 +240,11 @@ def plan(context: click.Context, /, config: Path | None, as_yaml: bool, as_json:
         "folder",
     )
     echo_table(f"plan for {loaded.name} on {loaded.device}", columns, rows)
+    for p, e in found:
+        room = f"; {said_bytes(e.disk_bytes)} to write, {said_bytes(e.disk_room)} free" if e.where == "disk" else ""
+        click.echo(f"{p.plan.task}: features {PLACES[e.where]} ({e.why}{room}): {e.passes}")
+        if cost := told_cost(e.form, p.plan.task):
+            click.echo(f"{p.plan.task}: {e.form}: {cost}")
     for p, _ in found:
         click.echo(f"{p.plan.task} would be labelled {p.plan.label}:")
         for reason in p.plan.departures:

@@ -10,7 +10,7 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from superbench.errors import (
     did_you_mean,
 )
 from superbench.plugin import Upstream
+from superbench.randomness import HELD
 
 PROBE_SAMPLES = (16000, 11213)
 HIDDEN = "hidden"  # the tap that every upstream has: its layers
@@ -44,6 +45,8 @@ class LoadedUpstream:
     key: str = ""  # see superbench.features.identity
     fingerprint: str = ""  # hash of its features on the probe waves, rounded to 1e-3
     tap: str = HIDDEN  # which of its outputs `upstream` gives, see `open_tap`
+    dtype: str = "float32"  # that it computes in, see `in_dtype`
+    _frames: dict[int, tuple[int, ...]] = field(default_factory=dict, compare=False, repr=False)  # by samples
 
     @property
     def layers(self) -> int:
@@ -64,7 +67,9 @@ class LoadedUpstream:
         return extract(self, waves, [f"wave {i}" for i in range(len(waves))])
 
     def frames(self, samples: int) -> tuple[int, ...]:
-        """Frames per layer that the upstream's own length rule gives for `samples`."""
+        """Frames per layer that the upstream's own length rule gives for `samples`; asked once."""
+        if samples in self._frames:
+            return self._frames[samples]
         with plugin_guard(self.who):
             stated = self.upstream.num_frames(samples)
             frames = (int(stated),) * self.layers if isinstance(stated, int) else tuple(int(f) for f in stated)
@@ -73,6 +78,7 @@ class LoadedUpstream:
                 f"{self.who} has {self.layers} layers, and num_frames({samples}) gives {len(frames)} numbers",
                 "return one number for all layers, or one per layer",
             )
+        self._frames[samples] = frames
         return frames
 
 
@@ -116,14 +122,34 @@ def open_tap(loaded: LoadedUpstream, name: str) -> LoadedUpstream:
     with plugin_guard(f"tap {name!r} of {loaded.who}"), torch.no_grad():
         upstream = loaded.upstream.tap(name)  # type: ignore[attr-defined]  # promised by `taps`
     key = sha256_of([loaded.key, "tap", name]) if loaded.key else ""
-    tapped = replace(loaded, upstream=upstream, key=key, fingerprint="", tap=name)
+    tapped = replace(loaded, upstream=upstream, key=key, fingerprint="", tap=name, _frames={})
     check_facts(tapped)
     return tapped
+
+
+def in_dtype(loaded: LoadedUpstream, dtype: str) -> LoadedUpstream:
+    """The same upstream computing in "float32" or "float64"; raises `ContractError` where it knows float32 only."""
+    if dtype == loaded.dtype:
+        return loaded
+    if not hasattr(loaded.upstream, "astype"):
+        raise ContractError(
+            f"{loaded.who} computes in float32 only, and {dtype} was asked for",
+            "leave --precision (of extract: --dtype) out, or give the upstream a method astype(dtype)",
+        )
+    with plugin_guard(loaded.who):
+        upstream = loaded.upstream.astype(getattr(torch, dtype))
+    return replace(loaded, upstream=upstream, dtype=dtype)
 
 
 @contextlib.contextmanager
 def plugin_guard(who: str) -> Iterator[None]:
     """Keep a plugin from changing what is ours (random state, threads, stdout), and name it when it fails."""
+    with HELD, _guarded(who):
+        yield
+
+
+@contextlib.contextmanager
+def _guarded(who: str) -> Iterator[None]:
     python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     try:
@@ -153,13 +179,19 @@ def extract(loaded: LoadedUpstream, waves: Sequence[Tensor], names: Sequence[str
     who = f"{loaded.who} on {', '.join(names[:NAMED])}{more}"
     torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions of ten-bit mantissas are not float32
     with plugin_guard(who), torch.inference_mode():
-        found = list(loaded.upstream([w.clone().to(loaded.device) for w in waves]))
+        found = list(loaded.upstream([_as_fed(w, loaded) for w in waves]))
     if len(found) != len(waves):
         raise ContractError(f"{who}: {len(waves)} waves in, {len(found)} results out", "return one Layers per wave")
     return [
         Layers(_checked(loaded, layers, len(wave), name))
         for layers, wave, name in zip(found, waves, names, strict=True)
     ]
+
+
+def _as_fed(wave: Tensor, loaded: LoadedUpstream) -> Tensor:
+    """A copy of a float32 wave on the device, in the precision that the upstream computes in."""
+    copy = wave.clone().to(loaded.device)
+    return copy.double() if loaded.dtype == "float64" else copy
 
 
 def _checked(loaded: LoadedUpstream, layers: Layers, samples: int, name: str) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ from superbench.features.batching import batching_rule
 from superbench.features.extraction import LoadedUpstream, probe_hash
 from superbench.plugin import UpstreamSpec
 
-SCHEMA = 1  # of the stored features; another number is another key
+SCHEMA = 2  # of the stored features; another number is another key
 
 
 def file_sha(path: Path) -> str:
@@ -88,6 +88,7 @@ def code_sha(*modules: str, without: tuple[str, ...] = ()) -> str:
     return sha256_of(sorted(found))
 
 
+@functools.cache
 def _meaning(source: str) -> str:
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -115,7 +116,8 @@ def _source_sha(spec: UpstreamSpec) -> str:
     """The files that compute, and which function in them loads: two in one file give other features."""
     module, said = source_of(spec.load)
     stage = "superbench.features"
-    ours = ("superbench.audio", f"{stage}.batching", f"{stage}.extraction", f"{stage}.passes")
+    rooms = ("batching", "encoding", "extraction", "passes", "reduction")
+    ours = ("superbench.audio", *(f"{stage}.{room}" for room in rooms))
     return sha256_of([said, code_sha(module, *spec.sources, *ours)])
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from superbench.contracts import FeatureCount, Layers, Utterance
-from superbench.errors import ContractError, DataError, ResourceError, UsageError
-from superbench.features.batching import batch_samples, form_batches, form_shards
+from superbench.errors import ContractError, DamagedError, DataError, ResourceError, UsageError
+from superbench.features.batching import Batch, batch_samples, form_batches, form_shards
 from superbench.features.extraction import LoadedUpstream, extract
+from superbench.features.memory_store import MemoryStore
+from superbench.features.reduction import Form, reduce, unstacked
 from superbench.features.store import SHARD, FeatureStore
 from superbench.progress import Bar
 
@@ -23,11 +25,12 @@ SHARD_BYTES = 256 * 2**20  # of features in one shard at most: so much is held i
 class Need:
     """What one form of features costs, before anything runs."""
 
-    form: str
+    form: Form
     segments: tuple[Utterance, ...]  # one utterance per distinct sound, sorted by content
     sizes: tuple[int, ...]  # bytes of each segment
     bytes: int
     frames: int
+    longest: int  # frames of the longest segment
 
 
 def segments_of(utterances: Sequence[Utterance]) -> tuple[Utterance, ...]:
@@ -38,8 +41,8 @@ def segments_of(utterances: Sequence[Utterance]) -> tuple[Utterance, ...]:
     return tuple(first[c] for c in sorted(first))
 
 
-def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: str) -> Need:
-    """Count segments, frames and bytes (float32); refuse sounds the upstream cannot take, naming all of them."""
+def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: Form) -> Need:
+    """Count segments, frames and bytes; refuse sounds the upstream cannot take, naming all of them."""
     segments = segments_of(utterances)
     limit = getattr(loaded.upstream, "max_samples", None)
     long = [u for u in segments if limit is not None and u.samples > limit]
@@ -51,15 +54,15 @@ def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: str) -> 
             "cut these recordings, or choose another upstream",
         )
     sizes: list[int] = []
-    total_frames = 0
+    total_frames = longest = 0
     short = []
     for utterance in segments:
         frames = loaded.frames(utterance.samples)
         if min(frames) < 1:
             short.append(utterance)
         total_frames += max(frames)
-        widths = loaded.upstream.widths
-        sizes.append(4 * sum(w if form == "pooled" else f * w for f, w in zip(frames, widths, strict=True)))
+        longest = max(longest, *frames)
+        sizes.append(form.bytes(frames, loaded.upstream.widths))
     if short:
         raise DataError(
             f"{loaded.who} gives no frame for: "
@@ -67,82 +70,111 @@ def need(loaded: LoadedUpstream, utterances: Sequence[Utterance], form: str) -> 
             + (f" and {len(short) - 20} more" if len(short) > 20 else ""),
             "leave these recordings out of the corpus, or choose another upstream",
         )
-    return Need(form=form, segments=segments, sizes=tuple(sizes), bytes=sum(sizes), frames=total_frames)
-
-
-def reduce(layers: Layers, form: str) -> list[Tensor]:
-    """What is kept of a segment, float32: the frames, or each layer's mean over time. One tensor where layers agree."""
-    if form == "pooled":
-        tensors = [t.double().mean(dim=0).float() for t in layers.tensors]
-    else:
-        tensors = [t.float() for t in layers.tensors]
-    same = len({tuple(t.shape) for t in tensors}) == 1
-    # clones: a piece of a batch would keep all of it in memory
-    return [torch.stack(tensors)] if same else [t.clone() for t in tensors]
-
-
-def unstacked(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Stored frames as one tensor [T, D] per layer."""
-    return tuple(tensors[0]) if len(tensors) == 1 else tuple(tensors)
+    return Need(
+        form=form, segments=segments, sizes=tuple(sizes), bytes=sum(sizes), frames=total_frames, longest=longest
+    )
 
 
 def ensure(
     loaded: LoadedUpstream,
-    store: FeatureStore,
+    store: FeatureStore | MemoryStore,
     wanted: Need,
     read: Callable[[Utterance], Tensor],
     *,
     bar: Bar,
-    frames: FeatureStore | None = None,
+    frames: FeatureStore | MemoryStore | None = None,
 ) -> FeatureCount:
     """Compute what the store lacks, batch by batch, a shard at a time. Finished shards survive any stop.
 
     Batches and shards are those of the whole list; what is stored already is left out of them, whatever lacks. Time
-    means of sounds whose `frames` are stored already are taken from these: the upstream does not run again.
+    means of sounds whose `frames` are stored already are taken from these: the upstream does not run again. Shards
+    that another process is at are left for the end, and computed here only if they are not there by then.
     """
     begun = time.monotonic()
     sizes = {u.content: size for u, size in zip(wanted.segments, wanted.sizes, strict=True)}
     missing = set(store.missing(sizes))
     if missing:
         store.require(sum(sizes[content] for content in missing))
-    kept = missing - set(frames.missing(missing)) if frames is not None else set()
+    work = _Work(loaded=loaded, store=store, form=wanted.form, read=read, frames=frames, bar=bar)
     bar.advance(len(sizes) - len(missing))
-    lacking = missing - kept
-    ran = split = 0  # batches; those that did not fit into the GPU's memory
     batches = form_batches(wanted.segments, batch_samples(loaded))
-    for shard in form_shards(batches, sizes, segments=SHARD, bytes_in_all=SHARD_BYTES):
-        entries: dict[str, list[Tensor]] = {}
-        for batch in shard:
-            found, together = _extract_batch(loaded, [u for u in batch if u.content in lacking], read)
-            ran, split = ran + bool(found), split + (not together)
-            for content in (u.content for u in batch if u.content in missing):
-                layers = _stored_layers(frames, content) if content in kept else found.pop(content)
-                entries[content] = reduce(layers, wanted.form)
-                bar.advance()
-        if entries:
-            store.write(entries)
-    too_large = f"{split} of {ran} batches did not fit into the GPU's memory: their sounds were computed one at a time"
+    shards = form_shards(batches, sizes, segments=SHARD, bytes_in_all=SHARD_BYTES)
+    waiting = [shard for shard in shards if any(u.content in missing for batch in shard for u in batch)]
+    for patient in (True, False):
+        left = []
+        for shard in waiting:
+            contents = sorted(missing.intersection(u.content for batch in shard for u in batch))
+            if store.claim(contents) or not patient:
+                try:
+                    work.do(shard, contents)
+                finally:
+                    store.release(contents)
+            else:
+                left.append(shard)
+        waiting = left
+    if missing:
+        store.save_index()
+    batches_told = f"{work.split} of {work.ran} batches did not fit into the GPU's memory"
+    too_large = f"{batches_told}: their sounds were computed one at a time"
     return FeatureCount(
-        form=wanted.form,
+        form=str(wanted.form),
         segments=len(sizes),
-        computed=len(missing) - len(kept),
-        reused=len(sizes) - len(missing) + len(kept),
+        computed=work.computed,
+        reused=len(sizes) - work.computed,
         bytes=wanted.bytes,
         seconds=time.monotonic() - begun,
         warnings=(
             *store.warnings,
             *(frames.warnings if frames is not None else ()),
-            *([too_large] if split else []),
+            *([too_large] if work.split else []),
         ),
     )
 
 
-def _stored_layers(frames: FeatureStore | None, content: str) -> Layers:
-    assert frames is not None, "only frames that are stored are read"
-    return Layers(unstacked(frames.read(content)))
+@dataclass(kw_only=True)
+class _Work:
+    """A pass over what is missing, and what was counted on it."""
+
+    loaded: LoadedUpstream
+    store: FeatureStore | MemoryStore
+    form: Form
+    read: Callable[[Utterance], Tensor]
+    frames: FeatureStore | MemoryStore | None
+    bar: Bar
+    computed: int = 0  # segments
+    ran: int = 0  # batches
+    split: int = 0  # batches that did not fit into the GPU's memory
+
+    def do(self, shard: Sequence[Batch], contents: Sequence[str]) -> None:
+        """Compute what of a shard is still missing, and write it."""
+        missing = set(self.store.missing(contents))
+        if len(missing) < len(contents):
+            self.bar.advance(len(contents) - len(missing))
+        kept = missing.difference(self.frames.missing(missing)) if self.frames is not None else set()
+        entries: dict[str, list[Tensor]] = {}
+        for batch in shard:
+            wanted = [u for u in batch if u.content in missing]
+            means = {u.content: self._from_frames(u.content) if u.content in kept else None for u in wanted}
+            lacking = [u for u in wanted if means[u.content] is None]
+            found, together = extract_batch(self.loaded, lacking, self.read)
+            self.ran, self.split = self.ran + bool(lacking), self.split + (not together)
+            self.computed += len(lacking)
+            for content, mean in means.items():
+                entries[content] = reduce(found.pop(content), self.form) if mean is None else mean
+                self.bar.advance()
+        if entries:
+            self.store.write(entries)
+
+    def _from_frames(self, content: str) -> list[Tensor] | None:
+        """Time means from stored frames; None where these are damaged."""
+        assert self.frames is not None, "only frames that are stored are read"
+        try:
+            return reduce(Layers(unstacked(self.frames.read(content))), self.form)
+        except DamagedError:
+            return None
 
 
-def _extract_batch(
+def extract_batch(
     loaded: LoadedUpstream, batch: Sequence[Utterance], read: Callable[[Utterance], Tensor]
 ) -> tuple[dict[str, Layers], bool]:
     """Features by content, and whether all were computed together: what is too much for the GPU goes in one by one."""

@@ -6,10 +6,15 @@ start, so that training begins at the plain mean of the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+KERNEL_ROWS = 8  # candidates are summed for in multiples of so many, by the same kernel however many there are
+
+Augment = Callable[[Tensor, Tensor], Tensor]
 
 
 class WeightedSum(nn.Module):
@@ -20,7 +25,22 @@ class WeightedSum(nn.Module):
         self.weights = nn.Parameter(torch.zeros(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.einsum("l,bl...->b...", self.weights.softmax(dim=0), x)
+        return self.together(self.weights[None], x)[0]
+
+    def together(self, weights_CL: Tensor, x: Tensor, *, lanes: int = 1) -> Tensor:
+        """The sums of x_BLD or x_BLTD by many sets of weights: [C, B, ...].
+
+        With several lanes x holds the B utterances of lane 0, then those of lane 1, ...; the first C / lanes sets of
+        weights are for those of lane 0, and so on. One product: it reads the features once where they lie layers first.
+        """
+        softmaxed_SRL = weights_CL.softmax(dim=1).view(lanes, -1, weights_CL.shape[1])
+        sets = softmaxed_SRL.shape[1]
+        if x.dim() == 3:
+            softmaxed_SRL = F.pad(softmaxed_SRL, (0, 0, 0, -sets % KERNEL_ROWS))
+        x_LBX, per_lane = x.transpose(0, 1), len(x) // lanes
+        x_SLN = x_LBX.reshape(x_LBX.shape[0], lanes, -1).transpose(0, 1)
+        summed_SRN = torch.bmm(softmaxed_SRL, x_SLN)[:, :sets]
+        return summed_SRN.reshape(len(weights_CL), per_lane, *x_LBX.shape[2:])
 
 
 class Probe(nn.Module):
@@ -31,9 +51,31 @@ class Probe(nn.Module):
         self.featurizer = WeightedSum(layers)
         self.head = head
 
-    def forward(
-        self, x: Tensor, lengths: Tensor | None = None, augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    @property
+    def together(self) -> Callable[..., Tensor] | None:
+        """`(parameters, x, lengths, *, lanes=1, augment=None)` -> logits of C candidates at once; None: one by one.
+
+        `parameters` maps the names of parameters to tensors [C, ...]; x as in `WeightedSum.together`.
+        """
+        return self._together if callable(getattr(self.head, "together", None)) else None
+
+    def _together(
+        self,
+        parameters: Mapping[str, Tensor],
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        lanes: int = 1,
+        augment: Augment | None = None,
     ) -> Tensor:
+        summed = self.featurizer.together(parameters["featurizer.weights"], x, lanes=lanes)
+        if augment is not None and lengths is not None:
+            summed = torch.stack([augment(one, lengths) for one in summed])
+        of_head = {name.removeprefix("head."): p for name, p in parameters.items() if name.startswith("head.")}
+        logits: Tensor = self.head.together(of_head, summed, lengths)  # type: ignore[operator]  # asked for above
+        return logits
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, augment: Augment | None = None) -> Tensor:
         summed = self.featurizer(x)
         if augment is not None and lengths is not None:
             summed = augment(summed, lengths)

@@ -6,17 +6,13 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
-
-from superbench import audio, scoring
-from superbench.contracts import FeatureCount, Prediction, Result, Settings, Utterance, canonical_json
+from superbench import scoring
+from superbench.contracts import Prediction, Result, Settings, canonical_json
 from superbench.errors import SuperbenchError
-from superbench.features.examples import StoredExamples
-from superbench.features.passes import ensure
-from superbench.features.store import FeatureStore, store_folder
+from superbench.features.examples import FeatureExamples
 from superbench.labels import TokenLabels
 from superbench.metrics import DIRECTIONS
+from superbench.pipeline.gathering import Features, Gathering, frames_first
 from superbench.pipeline.outcome import Found, make_result
 from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Search, run_search
@@ -24,62 +20,50 @@ from superbench.progress import Progress, duration
 from superbench.registry import Registry
 from superbench.results import read_result, write_result
 from superbench.sampling import sampler
-from superbench.writing import write_whole
+from superbench.writing import sweep, write_whole
 
 CONSTANT = 1e-5  # pooled features that vary less than this between utterances are the same for every one
 
 
-def read_wave(utterance: Utterance) -> Tensor:
-    """The samples of an utterance as a float32 tensor [n]."""
-    return torch.from_numpy(audio.read(utterance))
-
-
 def run_all(prepared: Sequence[Prepared], settings: Settings, progress: Progress) -> Iterator[tuple[Result, ...]]:
-    """Run several tasks of one upstream: all features first, frames before time means, so that no sound runs twice."""
-    counted: dict[str, FeatureCount] = {}
-    for one in sorted(prepared, key=lambda p: p.plan.form != "frames"):
-        if not one.finished:
-            counted[one.plan.fingerprint] = extract_features(one, settings, progress)
+    """Run several tasks of one upstream: what is stored is computed first, frames before time means.
+
+    No sound runs twice, but where features are streamed. What is kept in memory is computed when its task comes.
+    """
+    gathering = Gathering(settings, progress)
+    gathered: dict[str, Features] = {}
+    finished = {one.plan.fingerprint for one in prepared if one.finished}
+    for one in frames_first(prepared):
+        _keep_plan(one)
+        if one.placement.where == "disk" and one.plan.fingerprint not in finished:
+            gathered[one.plan.fingerprint] = gathering.gather(one)
     for one in prepared:
-        if one.finished:
+        if one.plan.fingerprint in finished:
             progress.say(f"{one.plan.task}: finished before, read from {one.folder}")
             results = tuple(read_result(f) for f in one.folders)
             for warning in results[0].warnings:
                 progress.warn(f"{one.plan.task}: {warning}")
             yield results
         else:
-            yield run_prepared(one, counted[one.plan.fingerprint], settings, progress)
+            features = gathered.pop(one.plan.fingerprint, None) or gathering.gather(one)
+            yield run_prepared(one, features, progress)
 
 
-def extract_features(prepared: Prepared, settings: Settings, progress: Progress) -> FeatureCount:
-    """Bring into the store what one run needs and what is not there."""
-    plan = prepared.plan
-    write_whole(prepared.folder / "plan.json", (canonical_json(plan.to_json()) + "\n").encode())
-    store = FeatureStore(settings.store, plan.upstream_key, plan.form)
-    frames = None
-    if plan.form == "pooled" and store_folder(settings.store, plan.upstream_key, "frames").is_dir():
-        frames = FeatureStore(settings.store, plan.upstream_key, "frames")
-    with progress.stage(f"{plan.task}: {plan.form} features", len(prepared.need.segments)) as bar:
-        return ensure(prepared.loaded, store, prepared.need, read_wave, bar=bar, frames=frames)
+def _keep_plan(prepared: Prepared) -> None:
+    """Write the plan beside what will follow from it, and delete what a run that was killed left half-written."""
+    for folder in (prepared.folder, prepared.candidates, *prepared.folders):
+        sweep(folder)
+    path, text = prepared.folder / "plan.json", (canonical_json(prepared.plan.to_json()) + "\n").encode()
+    if not path.exists() or path.read_bytes() != text:
+        write_whole(path, text)
 
 
-def run_prepared(
-    prepared: Prepared, counted: FeatureCount, settings: Settings, progress: Progress
-) -> tuple[Result, ...]:
-    """Train on stored features and score; one result per seed. A run that was killed goes on where it was."""
+def run_prepared(prepared: Prepared, features: Features, progress: Progress) -> tuple[Result, ...]:
+    """Train on gathered features and score; one result per seed. A run that was killed goes on where it was."""
     plan, folders = prepared.plan, prepared.folders
     begun = time.monotonic()
-    store = FeatureStore(settings.store, plan.upstream_key, plan.form)
-    examples = StoredExamples(
-        store,
-        [u.content for u in prepared.corpus.utterances],
-        [prepared.labels.encode(u.reference) for u in prepared.corpus.utterances],
-        form=plan.form,
-        layer=plan.layers,
-        device=plan.device,
-        bytes_in_all=prepared.need.bytes,
-    )
-    warnings = [*counted.warnings, *_warnings(prepared, examples)]
+    examples = features.examples(prepared)
+    warnings = [*features.counted.warnings, *_warnings(prepared, examples)]
     for warning in warnings:
         progress.warn(f"{plan.task}: {warning}")
     training = time.monotonic()
@@ -89,9 +73,9 @@ def run_prepared(
     found = Found(
         candidates=tuple(candidates),
         chosen=tuple(chosen),
-        counted=counted,
+        count=features.count,
         warnings=tuple(warnings),
-        timings={"extract": counted.seconds, "train": scoring_from - training},
+        timings={"extract": features.counted.seconds, "train": scoring_from - training},
     )
     results = []
     for seed, folder in zip(plan.seeds, folders, strict=True):
@@ -102,7 +86,7 @@ def run_prepared(
     return tuple(results)
 
 
-def _search(prepared: Prepared, examples: StoredExamples) -> Search:
+def _search(prepared: Prepared, examples: FeatureExamples) -> Search:
     utterances, labels, protocol = prepared.corpus.utterances, prepared.labels, prepared.plan.protocol
     metric = protocol.metrics[0]
 
@@ -135,11 +119,13 @@ def _search(prepared: Prepared, examples: StoredExamples) -> Search:
         device=prepared.plan.device,
         threads=prepared.threads,
         micro_batch=prepared.micro_batch,
+        precision=prepared.plan.precision,
+        together=prepared.together,
         folder=prepared.candidates,
     )
 
 
-def _warnings(prepared: Prepared, examples: StoredExamples) -> list[str]:
+def _warnings(prepared: Prepared, examples: FeatureExamples) -> list[str]:
     """What a reader of the score must know of the features and of the second decoding."""
     found = [*(prepared.decoder.warnings if prepared.decoder else ())]
     if prepared.plan.form == "pooled" and examples.spread() < CONSTANT:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from superbench import audio
-from superbench.errors import ContractError, UsageError
-from superbench.features.extraction import LoadedUpstream, extract
+from superbench.errors import UsageError
+from superbench.features.extraction import LoadedUpstream, extract, in_dtype
 from superbench.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,10 +31,7 @@ def extract_files(
     `batch_size` waves go into one call of the upstream; a batch must not change its members' features. Integer codes
     [T, K] stay the integers they are.
     """
-    if dtype == "float64":
-        if not hasattr(loaded.upstream, "astype"):
-            raise ContractError(f"{loaded.who} computes in float32 only", "give it a method astype(dtype)")
-        loaded.upstream.astype(torch.float64)
+    loaded = in_dtype(loaded, dtype)
     if batch_size > 1 and not getattr(loaded.upstream, "exact_batches", False):
         raise UsageError(
             f"{loaded.who} does not claim that a batch gives each wave the features it has alone",
@@ -47,7 +44,6 @@ def extract_files(
         for first in range(0, len(files), batch_size):
             chunk = files[first : first + batch_size]
             waves = [torch.from_numpy(audio.read_file(f, rate=rate, resample=resample)) for f in chunk]
-            waves = [w.to(getattr(torch, dtype)) for w in waves]
             for file, layers in zip(chunk, extract(loaded, waves, [str(f) for f in chunk]), strict=True):
                 if stackable:
                     arrays[file.stem] = torch.stack(layers.tensors).numpy()

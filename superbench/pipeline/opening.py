@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from superbench import audio
 from superbench import corpus as corpora
 from superbench.contracts import Corpus, Crop, Partition, Problem, Row
 from superbench.errors import ContractError, DataError, UsageError
@@ -20,6 +19,7 @@ from superbench.manifest import read_manifests
 from superbench.options import build_options
 from superbench.plan import RunRequest
 from superbench.plugin import TaskSpec
+from superbench.recordings import KnownRecordings
 from superbench.registry import Registry
 
 
@@ -43,8 +43,11 @@ class CheckedCorpus:
     options: Any  # of the task, filled from the request
 
 
-def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
-    """Read a corpus by one of its two doors and check all of it; nothing is left out in silence."""
+def open_corpus(spec: TaskSpec, request: RunRequest, recordings: KnownRecordings | None = None) -> CheckedCorpus:
+    """Read a corpus by one of its two doors and check all of it; nothing is left out in silence.
+
+    Sound that `recordings` knows is not read again.
+    """
     given = request.task_options(spec)
     options = build_options(spec.options, given, who=f"task {spec.name}")
     column = request.label_column or spec.column
@@ -71,16 +74,18 @@ def open_corpus(spec: TaskSpec, request: RunRequest) -> CheckedCorpus:
     with plugin_guard(f"task {spec.name!r}"):
         rows = tuple(spec.complete(rows, options))
     _refuse_odd_rows(rows, spec)
+    recordings = recordings or KnownRecordings(None)
+    feed: dict[str, Any] = {
+        "rate": spec.protocol.sample_rate,
+        "resample": request.resample,
+        "gain_db": spec.protocol.gain_db,
+    }
     corpus, labels, problems = corpora.check(
         replace(spec, labels=_guarded_labels(spec)),
         rows,
         column=column,
-        inspect=functools.partial(
-            audio.inspect,
-            rate=spec.protocol.sample_rate,
-            resample=request.resample,
-            gain_db=spec.protocol.gain_db,
-        ),
+        inspect=functools.partial(recordings.inspect, **feed),
+        recall=functools.partial(recordings.recall, **feed),
         roots=roots,
         official=not manifests,
         left_out=left_out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ from superbench.features.weighted_sum import layer_weights, norm_corrected
 from superbench.labels import TokenLabels
 from superbench.pipeline.prepared import Prepared
 from superbench.pipeline.search import Chosen, Search
-from superbench.results import SCHEMA, write_predictions
-from superbench.training import cpu_threads, log_probabilities
+from superbench.results import SCHEMA, prediction_lines, write_files
+from superbench.training.fitting import cpu_threads
+from superbench.training.prediction import log_probabilities
 from superbench.vetting import vet
-from superbench.writing import write_whole
 
 NORM_SAMPLE = 64  # utterances of the training set over which layer norms are averaged
 
@@ -43,7 +43,7 @@ class Found:
 
     candidates: tuple[Candidate, ...]
     chosen: tuple[Chosen, ...]
-    counted: FeatureCount
+    count: Callable[[], FeatureCount]  # of the features, up to now
     warnings: tuple[str, ...]
     timings: dict[str, float]
 
@@ -55,13 +55,17 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
     test = _predict(prepared, search, mine, "test")
     dev = _predict(prepared, search, mine, "dev")
     train = _predict(prepared, search, mine, "train") if plan.score_train else []
-    write_predictions(folder / "predictions.jsonl", test)
-    write_predictions(folder / "predictions.dev.jsonl", dev)
-    write_whole(folder / "head.safetensors", _head_bytes(prepared, mine))
-    scores = (*scoring.score_partitions(test, metrics), *_decoded_scores(prepared, search, mine, folder))
+    decoded, decoded_scores = _decoded(prepared, search, mine)
+    files = {
+        "predictions.jsonl": prediction_lines(test),
+        "predictions.dev.jsonl": prediction_lines(dev),
+        "head.safetensors": _head_bytes(prepared, mine),
+        **decoded,
+    }
     weights = {c.partition.name: layer_weights(c.model) for c in mine}
     norms = {c.partition.name: search.examples.layer_norms(_spread(prepared, c.partition.train)) for c in mine}
     lrs = {c.fitted.lr for c in mine}
+    counted = found.count()
     return Result(
         schema=SCHEMA,
         run_id=sha256_of([plan.fingerprint, seed]),
@@ -79,22 +83,23 @@ def make_result(prepared: Prepared, search: Search, found: Found, seed: int, fol
         lr=lrs.pop() if len(lrs) == 1 else None,
         layers="all" if plan.layers is None else str(plan.layers),
         head=plan.head,
-        scores=scores,
+        scores=(*scoring.score_partitions(test, metrics), *decoded_scores),
         dev_scores=scoring.score_partitions(_as_selected(prepared, mine, dev), metrics),
         train_scores=scoring.score_partitions(train, metrics) if train else (),
         fold_scores=scoring.by_partition(test, metrics[0]),
         candidates=tuple(c for c in found.candidates if c.seed == seed),
         layer_weights=weights,
         layer_weights_norm_corrected={name: norm_corrected(w, norms[name]) for name, w in weights.items()},
-        features=found.counted,
+        features=counted,
         data=_data_facts(prepared),
         plan=plan.to_json(),
         environment=environment(plan.device),
         timings={**found.timings, "score": time.monotonic() - begun},
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         folder=str(folder),
-        warnings=found.warnings,
+        warnings=(*found.warnings, *(w for w in counted.warnings if w not in found.warnings)),
         decoder=_decoder_facts(prepared),
+        files=write_files(folder, files),
     )
 
 
@@ -128,11 +133,13 @@ def _as_selected(prepared: Prepared, chosen: Sequence[Chosen], dev: Sequence[Pre
     return [said[one.partition.name, utterances[i].id] for one in chosen for i in prepared.selection(one.partition)]
 
 
-def _decoded_scores(prepared: Prepared, search: Search, chosen: Sequence[Chosen], folder: Path) -> tuple[Score, ...]:
-    """Scores of the test set decoded a second way, where the task has one; their names end in the decoder's."""
+def _decoded(
+    prepared: Prepared, search: Search, chosen: Sequence[Chosen]
+) -> tuple[dict[str, bytes], tuple[Score, ...]]:
+    """The test set decoded a second way, where the task has one, as a file and as scores named after the decoder."""
     decoder, labels = prepared.decoder, prepared.labels
     if decoder is None or not isinstance(labels, TokenLabels):
-        return ()
+        return {}, ()
     found = []
     for one in chosen:
         for i in one.partition.test:
@@ -140,9 +147,9 @@ def _decoded_scores(prepared: Prepared, search: Search, chosen: Sequence[Chosen]
                 text = decoder.decode(log_probabilities(one.model, search.examples, i))
             said = labels.encode(text)[: -len(labels.ending) or None]
             found.append(search.describe(i, said, one.partition.name))
-    write_predictions(folder / f"predictions.{decoder.name}.jsonl", found)
     scores = scoring.score_partitions(found, prepared.plan.protocol.metrics)
-    return tuple(replace(s, metric=f"{s.metric}_{decoder.name}") for s in scores)
+    named = tuple(replace(s, metric=f"{s.metric}_{decoder.name}") for s in scores)
+    return {f"predictions.{decoder.name}.jsonl": prediction_lines(found)}, named
 
 
 def _files(options: Any) -> list[dict[str, str]]:

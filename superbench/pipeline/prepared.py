@@ -14,22 +14,31 @@ import torch
 from superbench import corpus as corpora
 from superbench.contracts import Corpus, Partition, Settings, sha256_of
 from superbench.errors import ContractError, UsageError
-from superbench.features.extraction import LoadedUpstream, plugin_guard
+from superbench.features.extraction import LoadedUpstream, in_dtype, plugin_guard
 from superbench.features.identity import code_sha, source_of
 from superbench.features.passes import Need, need, readable_layers
+from superbench.features.reduction import Form
 from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
 from superbench.options import build_options, format_reference, split_reference
 from superbench.pipeline.opening import divide, open_corpus, require_corpus
+from superbench.pipeline.placement import Placement, place
 from superbench.plan import OURS, RunPlan, RunRequest, departures, resolve_protocol
-from superbench.plugin import Decoder, DownstreamSpec, TaskSpec
+from superbench.plugin import Decoder, DownstreamSpec, TaskProtocol, TaskSpec
+from superbench.progress import Progress
 from superbench.protocol import check_protocol
+from superbench.recordings import KnownRecordings
 from superbench.registry import Registered, Registry
 from superbench.results import RESULT
 from superbench.sampling import Pool, dev_draw
+from superbench.sizes import bytes_said
 
 TRAINING_CODE = (
-    "superbench.training",
+    *(
+        f"superbench.training.{room}"
+        for room in ("objectives", "batches", "candidates", "prediction", "fitting", "memory")
+    ),
+    "superbench.dropout",
     "superbench.sampling",
     "superbench.augmentation",
     "superbench.pipeline.search",
@@ -44,6 +53,8 @@ TRAINING_CODE = (
     "superbench.pipeline.prepared",
     "superbench.contracts",
 )
+GATHERED = 2_000_000  # parameters of heads that train in one step, at most: more of them leave a core's cache
+LEAST_MEMORY = 2**20  # bytes
 NO_CODE = ("departures.py", "synthesis/")  # of a task's package: decides no score
 SCORING_CODE = ("superbench.metrics", "superbench.scoring")
 
@@ -66,6 +77,8 @@ class Prepared:
     folder: Path
     decoder: Decoder | None  # beside greedy decoding
     options: Any  # of the task
+    placement: Placement  # of the features
+    memory: int  # bytes of features that may be kept in memory
 
     def build(self) -> Probe:
         """A fresh head on a fresh weighted sum."""
@@ -88,15 +101,29 @@ class Prepared:
         return all((folder / RESULT).exists() for folder in self.folders)
 
     @property
+    def form(self) -> Form:
+        return self.need.form
+
+    @property
     def threads(self) -> int | None:
         """Of the CPU in training: a step on time means is too small to share; None: as torch has it."""
         return 1 if self.plan.form == "pooled" else None
 
     @property
     def micro_batch(self) -> int:
-        """Utterances at a time: time means of a whole effective batch are small, its frames are not."""
+        """Utterances at a time."""
+        return self.plan.micro_batch
+
+    @property
+    def together(self) -> int:
+        """Lanes (seeds, folds) whose candidates train in one step: several where heads are small and batches alike."""
         protocol = self.plan.protocol
-        return protocol.batch * (protocol.accumulate if self.plan.form == "pooled" else 1)
+        alike = protocol.sampling in ("shuffled", "balanced") and protocol.augment is None
+        probe = self.build()
+        if not (self.form.pooled and alike and probe.together is not None):
+            return 1
+        parameters = sum(p.numel() for p in probe.parameters()) * len(protocol.lr_grid)
+        return max(1, GATHERED // parameters)
 
     def pool(self, indices: Sequence[int]) -> Pool:
         """What is drawn from: the recordings among some utterances, with the facts that sampling goes by."""
@@ -116,8 +143,31 @@ class Prepared:
         return f"head {self.head.spec.name!r} of {self.head.provenance}"
 
 
-def prepare(request: RunRequest, task: str, registry: Registry, settings: Settings, loaded: LoadedUpstream) -> Prepared:
-    """Resolve one task of a request into a frozen plan; everything that can be refused is refused here."""
+def prepare_all(
+    request: RunRequest, registry: Registry, settings: Settings, loaded: LoadedUpstream, progress: Progress
+) -> tuple[Prepared, ...]:
+    """Resolve every task of a request, one beside the other."""
+    found: list[Prepared] = []
+    with KnownRecordings(settings.recordings, reread=request.reread, tell=progress.warn) as recordings:
+        for task in request.task:
+            found.append(prepare(request, task, registry, settings, loaded, recordings=recordings, beside=found))
+    return tuple(found)
+
+
+def prepare(
+    request: RunRequest,
+    task: str,
+    registry: Registry,
+    settings: Settings,
+    loaded: LoadedUpstream,
+    *,
+    recordings: KnownRecordings | None = None,
+    beside: Sequence[Prepared] = (),
+) -> Prepared:
+    """Resolve one task of a request into a frozen plan; everything that can be refused is refused here.
+
+    `beside` are the tasks of the same command that were prepared before: the disk is to hold their features too.
+    """
     found = registry.task(task)
     check_protocol(found.spec)
     own = found.spec.protocol
@@ -135,15 +185,18 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
             f"{head.gives.removesuffix('s')}",
             f"heads that fit: {', '.join(n for n, h in registry.downstreams.items() if h.spec.gives == wanted)}",
         )
-    form = head.reads
+    computed = "float64" if request.precision == "float64" else "float32"
+    loaded = in_dtype(loaded, computed)
+    dtype = request.store_dtype if head.reads == "frames" and computed == "float32" else computed
+    form = Form(name=head.reads, dtype=dtype)
     rate = loaded.upstream.sample_rate
     if rate != protocol.sample_rate:
         raise ContractError(
             f"{loaded.who} wants {rate} Hz, task {task} is fed at {protocol.sample_rate} Hz",
             f"resample inside the upstream, and state sample_rate = {protocol.sample_rate}",
         )
-    layers, width = readable_layers(loaded, form, request.layers)
-    checked = open_corpus(spec, request)
+    layers, width = readable_layers(loaded, form.name, request.layers)
+    checked = open_corpus(spec, request, recordings)
     corpus, labels = require_corpus(checked, task)
     partitions = divide(spec, corpus)
     if request.limit is not None:
@@ -159,9 +212,22 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
     with plugin_guard(f"task {task!r}"):
         decoder = spec.decoder(checked.options, labels) if spec.decoder is not None else None
         _refuse_odd_decoder(decoder, task, protocol.objective)
-        reasons = departures(found, request, corpus, protocol=protocol, head=shown_head, options=checked.options)
+        reasons = departures(
+            found, request, corpus, protocol=protocol, head=shown_head, options=checked.options, dtype=dtype
+        )
     if registered.provenance.distribution != OURS:
         reasons += (f"head {head_name} of {registered.provenance} is none of SUPERB's",)
+    memory = _memory(request.memory)
+    wanted_features = need(loaded, corpus.utterances, form)
+    placement = place(
+        wanted_features,
+        settings.store,
+        loaded.key,
+        task=task,
+        asked=request.store,
+        memory=memory,
+        beside=[(p.need, p.placement) for p in beside],
+    )
     plan = RunPlan(
         task=task,
         task_version=spec.version,
@@ -171,7 +237,11 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         corpus_sha=corpus.sha,
         official=corpus.official,
         head=shown_head,
-        form=form,
+        form=form.name,
+        dtype=dtype,
+        precision=request.precision,
+        streamed=placement.where == "streamed",
+        micro_batch=_micro_batch(protocol, wanted_features, layers * width, memory),
         layers=request.layers,
         seeds=tuple(sorted(request.seeds)),
         limit=request.limit,
@@ -191,7 +261,7 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         labels=labels,
         partitions=partitions,
         loaded=loaded,
-        need=need(loaded, corpus.utterances, form),
+        need=wanted_features,
         head=registered,
         head_options=head_options,
         layers=layers,
@@ -199,9 +269,26 @@ def prepare(request: RunRequest, task: str, registry: Registry, settings: Settin
         folder=settings.runs / task / slug / plan.fingerprint[:16],
         decoder=decoder,
         options=checked.options,
+        placement=placement,
+        memory=memory,
     )
     _try_head(prepared)
     return prepared
+
+
+def _micro_batch(protocol: TaskProtocol, wanted: Need, values: int, memory: int) -> int:
+    """Utterances at a time: time means of an effective batch; frames of a batch, or what a quarter of memory holds."""
+    if wanted.form.pooled:
+        return protocol.batch * protocol.accumulate
+    utterance = (8 if wanted.form.dtype == "float64" else 4) * wanted.longest * values
+    return max(1, min(protocol.batch, memory // 4 // max(1, utterance)))
+
+
+def _memory(said: str) -> int:
+    budget = bytes_said(said, "--memory")
+    if budget < LEAST_MEMORY:
+        raise UsageError(f"--memory {said} is too little to work in", "give 1MiB at least")
+    return budget
 
 
 def _refuse_odd_decoder(decoder: Any, task: str, objective: str) -> None:
@@ -242,7 +329,10 @@ def _code(task: TaskSpec, head: DownstreamSpec) -> str:
 
 
 def _try_head(prepared: Prepared) -> None:
-    """Call the head on two examples of zeros: what it gives must have the shape that the task trains on."""
+    """Call the head on two examples of zeros: what it gives must have the shape that the task trains on.
+
+    What it says for several candidates at once must be what it says for each.
+    """
     spec, classes, (batch, frames) = prepared.head.spec, prepared.labels.size, (2, 50)
     x = torch.zeros([batch, prepared.layers, *([frames] if spec.reads == "frames" else []), prepared.width])
     lengths = torch.tensor([frames, frames - 1]) if spec.reads == "frames" else None
@@ -254,4 +344,21 @@ def _try_head(prepared: Prepared) -> None:
         raise ContractError(
             f"{prepared.head_who}: expected logits {expected} for {batch} utterances, got {found}",
             "return [B, classes] for one output per utterance, or [B, T, classes] for one per frame",
+        )
+    if probe.together is not None:
+        _try_together(prepared, x, lengths)
+
+
+def _try_together(prepared: Prepared, x: torch.Tensor, lengths: torch.Tensor | None) -> None:
+    with plugin_guard(prepared.head_who), torch.no_grad():
+        probes = [prepared.build().double().eval() for _ in range(2)]
+        x = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view_as(x)
+        names = [name for name, _ in probes[0].named_parameters()]
+        stacked = {name: torch.stack([p.get_parameter(name) for p in probes]) for name in names}
+        assert probes[0].together is not None, "asked for by the caller"
+        together, alone = probes[0].together(stacked, x, lengths), torch.stack([p(x, lengths) for p in probes])
+    if together.shape != alone.shape or not torch.allclose(together, alone, rtol=1e-9, atol=1e-9):
+        raise ContractError(
+            f"{prepared.head_who}: `together` does not give two heads what each gives by itself",
+            "map parameters [C, ...] and x [C, B, ...] to logits [C, B, ...], or leave `together` out",
         )

@@ -1,6 +1,6 @@
 """The recurrent head: two padded LSTMs, one per direction, against torch's packed bidirectional LSTM on a CPU.
 
-A is `pack_padded_sequence` and `nn.LSTM(bidirectional=True)`, as s3prl has it; B is `BlstmHead`. Both have the same
+A is `pack_padded_sequence` and bidirectional LSTMs, as s3prl has it; B is `BlstmHead`. Both have the same
 weights, no dropout, and must give the same logits on valid frames; the time is that of one forward and one backward
 pass. The packed backward pass grows faster than the number of frames, so that the ratio grows with the length, and is
 smaller for a wider head; it is about the sizes in the note, on a CPU. Of a GPU it says nothing.
@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from superbench_downstreams.blstm import BlstmHead
 
 from .comparison import Comparison, alternate, seconds
+from .s3prl_manner import PackedBlstm
 
 CLASSES = 32  # of ASR
 
@@ -32,25 +33,6 @@ SMALL = Size(width=128, batch=16, frames=(150, 634), rounds=3)  # 3 s; 12.7 s, t
 FULL = Size(width=1024, batch=16, frames=(634,), rounds=3)  # ASR's own
 
 
-class PackedBlstm(nn.Module):
-    """`BlstmHead` with two layers by way of packed sequences, with the same weights."""
-
-    def __init__(self, head: BlstmHead, width: int) -> None:
-        super().__init__()
-        self.projector, self.linear = head.projector, head.linear
-        self.lstm = nn.LSTM(width, width, num_layers=2, bidirectional=True, batch_first=True)
-        for layer, (ahead, back) in enumerate(zip(head.forwards, head.backwards, strict=True)):
-            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                getattr(self.lstm, f"{kind}_l{layer}").data.copy_(getattr(ahead, f"{kind}_l0").data)
-                getattr(self.lstm, f"{kind}_l{layer}_reverse").data.copy_(getattr(back, f"{kind}_l0").data)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(self.projector(x), lengths, batch_first=True, enforce_sorted=False)
-        y, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-        logits: Tensor = self.linear(y)
-        return logits
-
-
 def compare(size: Size) -> tuple[Comparison, ...]:
     """One comparison per length: forward and backward of two layers."""
     return tuple(_compare(size, frames) for frames in size.frames)
@@ -59,7 +41,7 @@ def compare(size: Size) -> tuple[Comparison, ...]:
 def _compare(size: Size, frames: int) -> Comparison:
     torch.manual_seed(0)
     head = BlstmHead(size.width, CLASSES, projector=size.width, hidden=size.width, layers=2, dropout=0.0)
-    packed = PackedBlstm(head, size.width)
+    packed = PackedBlstm(head)
     x = torch.randn(size.batch, frames, size.width)
     lengths = torch.linspace(frames / 2, frames, size.batch).long()
     valid = torch.arange(frames)[None] < lengths[:, None]

@@ -20,11 +20,12 @@ class Comparison:
     benchmark: str
     a: str  # what A does
     b: str  # what B does
-    unit: str  # "s", "h" or "MiB"
+    unit: str  # "s", "h", "MiB"
     a_values: tuple[float, ...]  # one per round
     b_values: tuple[float, ...]
     note: str = ""  # what the ratio depends on
     extrapolated: bool = False  # computed from measured rounds, not measured
+    broken: str = ""  # the promise that what was measured does not keep
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -34,6 +35,14 @@ class Comparison:
     def ratio(self) -> float:
         """The median over the rounds."""
         return statistics.median(self.ratios)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth(Comparison):
+    """What A and B took where A had more to do: a point of a curve."""
+
+    of: str  # what there was more of: "utterances"
+    times: float  # so many times as much
 
 
 def alternate(measures: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
@@ -57,8 +66,8 @@ def show(comparisons: Sequence[Comparison], *, as_json: bool) -> None:
     """Print the results page on stdout: one line per comparison, or JSON with every round."""
     machine = environment("cpu")
     if as_json:
-        told = [{**asdict(c), "ratios": c.ratios, "ratio": c.ratio} for c in comparisons]
-        echo_json({"environment": machine, "comparisons": told})
+        as_values = [{**asdict(c), "ratios": c.ratios, "ratio": c.ratio} for c in comparisons]
+        echo_json({"environment": machine, "comparisons": as_values})
         return
     title = f"side by side: torch {machine['versions']['torch']}, {machine['threads']} threads, {machine['platform']}"
     echo_table(title, COLUMNS, [_line(c) for c in comparisons])
@@ -74,5 +83,10 @@ def _line(c: Comparison) -> tuple[str, ...]:
         f"{c.ratio:.3g}",
         f"{min(c.ratios):.3g} .. {max(c.ratios):.3g}",
         str(len(c.ratios)),
-        c.note,
+        told(c),
     )
+
+
+def told(c: Comparison) -> str:
+    """The note, and what is broken."""
+    return "; ".join(text for text in (c.note, c.broken and f"BROKEN: {c.broken}") if text)

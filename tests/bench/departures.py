@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from superbench.cli.output import echo_table
 from superbench.contracts import Corpus, Partition
 from superbench.features.extraction import LoadedUpstream
-from superbench.pipeline import read_wave
+from superbench.pipeline.gathering import read_wave
 from superbench.plugin import TaskSpec
 from superbench.sampling import Batches, derived_seed, sampler
 from superbench_tasks import er, ks, sid

@@ -67,10 +67,10 @@ def operations(config: Any, samples: int) -> int:
     return int(2 * (found + config.num_hidden_layers * of_a_layer))
 
 
-def waves(count: int, seconds: float) -> list[Tensor]:
-    """Noise, each wave at its own loudness; lengths run from half of `seconds` up to it."""
+def waves(count: int, seconds: float, shortest: float = 0.5) -> list[Tensor]:
+    """Noise, each wave at its own loudness; lengths run from a part of `seconds`, the `shortest`, up to it."""
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.linspace(0.5, 1.0, count).mul(seconds * RATE).long().tolist()
+    lengths = torch.linspace(shortest, 1.0, count).mul(seconds * RATE).long().tolist()
     return [torch.randn(n, generator=generator) * 0.3 * (i + 1) / count for i, n in enumerate(lengths)]
 
 

@@ -6,6 +6,7 @@ training, N utterances of a corpus, x_NLD pooled features.
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,21 +19,24 @@ from torch import Tensor
 from superbench import corpus as corpora
 from superbench.api import load_upstream
 from superbench.contracts import Corpus, Crop, Partition, Row
-from superbench.features.examples import StoredExamples
 from superbench.features.extraction import LoadedUpstream
 from superbench.features.passes import ensure, need
+from superbench.features.reduction import Form
 from superbench.features.store import FeatureStore
 from superbench.features.weighted_sum import Probe
 from superbench.labels import Labels
-from superbench.pipeline import read_wave
+from superbench.pipeline.gathering import read_wave
 from superbench.pipeline.opening import open_corpus, require_corpus
 from superbench.plan import RunRequest
 from superbench.plugin import TaskProtocol, TaskSpec
 from superbench.progress import Bar
 from superbench.sampling import Batches, Pool, balanced_draw, derived_seed, sampler
-from superbench.training import Examples, Trial, fit
+from superbench.training.batches import Examples, Order
+from superbench.training.fitting import Lane, Trial, fit
 from superbench_downstreams.linear import LinearHead
 from superbench_tasks import er, ks
+
+from . import our_manner
 
 EVALUATIONS = 20  # in the course of the steps, as `superbench run --steps` has them
 
@@ -141,17 +145,14 @@ class Bench:
         )
         checked = open_corpus(replace(spec, complete=lambda rows, _: complete(rows)), request)
         found, labels = require_corpus(checked, spec.name)
-        wanted = need(loaded, found.utterances, "pooled")
+        wanted = need(loaded, found.utterances, Form(name="pooled"))
         store = FeatureStore(self.home, loaded.key, "pooled")
         ensure(loaded, store, wanted, read_wave, bar=Bar())
-        examples = StoredExamples(
-            store,
-            [u.content for u in found.utterances],
-            [labels.encode(u.reference) for u in found.utterances],
-            form="pooled",
-            layer=None,
-            device="cpu",
-            bytes_in_all=wanted.bytes,
+        heard = our_manner.Heard(
+            store=store,
+            need=wanted,
+            utterances=tuple(found.utterances),
+            lengths=tuple(loaded.frames(u.samples)[0] for u in found.utterances),
         )
         return Material(
             name=Path(manifest).parent.name or spec.folders[0],
@@ -159,7 +160,7 @@ class Bench:
             corpus=found,
             labels=labels,
             parts=er.partitions(found) if spec.name == "er" else corpora.partitions(spec, found),
-            examples=examples,
+            examples=heard.examples([labels.encode(u.reference) for u in found.utterances]),
             shape=(len(loaded.upstream.widths), loaded.upstream.widths[0]),
         )
 
@@ -175,7 +176,7 @@ class Bench:
     ) -> Trained:
         """Train one head with the product's own `fit`, and hear what it says of dev and test at every evaluation."""
         steps = self.size.er_steps if material.corpus.task == "er" else self.size.steps
-        protocol = replace(material.protocol, steps=steps, eval_every=steps // EVALUATIONS)
+        protocol = replace(material.protocol, steps=steps, eval_every=steps // EVALUATIONS, lr_grid=(lr,))
         selection = material.selection(part, bank)
         test = list(part.test)
         asked = (sorted(set(selection)) if bank else list(part.dev)) + test
@@ -203,19 +204,21 @@ class Bench:
 
         trial = Trial(
             protocol=protocol,
-            lr=lr,
-            seed=seed,
             blank=0,
             direction="max",
             device="cpu",
             threads=1,
             micro_batch=protocol.batch * protocol.accumulate,
-            batches=batches or sampler(protocol, material.pool(part.train, bank), seed),
-            dev=tuple(sorted(set(selection))),
         )
-        path = self.home / "candidate.pt"
-        path.unlink(missing_ok=True)
-        fit(build, material.examples, trial, evaluate=evaluate, path=path, bar=Bar())
+        lane = Lane(
+            name=part.name,
+            order=Order(seed=seed, batches=batches or sampler(protocol, material.pool(part.train, bank), seed)),
+            dev=tuple(sorted(set(selection))),
+            evaluate=evaluate,
+        )
+        folder = self.home / "candidates"
+        shutil.rmtree(folder, ignore_errors=True)
+        fit(build, material.examples, trial, [lane], folder=folder, bar=Bar())
         return Trained(
             dev=torch.stack(dev),
             test=torch.stack(accuracy),

@@ -1,8 +1,9 @@
 """Sound per second of our encoder, in batches by length, against transformers on the same weights and the same sounds.
 
-The weights are HuBERT base's in shape and random. Recordings are real where SUPERBENCH_SHARED names a folder of them,
-else noise of like lengths. There are three lists: words of a second, longer utterances, and both mixed. B is always our
-encoder in float32 and in the batches that the one pass forms; A is, on each list in turn:
+The weights are random, and HuBERT base's in shape, but of half its layers unless under `--full`. Recordings are real
+where SUPERBENCH_SHARED names a folder of them, else noise of like lengths. There are three lists: words of a second,
+longer utterances, and both mixed. B is always our encoder in float32 and in the batches that the one pass forms; A is,
+on each list in turn:
 
 - transformers, one by one: exact, as the `huggingface` upstream does it, and what the errors in the notes are against;
 - transformers, padded: eight at a time in the order of the list, with an attention mask, which is what one writes
@@ -63,8 +64,9 @@ class Size:
     rounds: int
 
 
-SMALL = Size(shape=encoder.BASE, words=6, utterances=2, rounds=3)
-FULL = replace(SMALL, words=64, utterances=16)
+HALF = replace(encoder.BASE, layers=6)
+SMALL = Size(shape=HALF, words=6, utterances=2, rounds=3)
+FULL = replace(SMALL, shape=encoder.BASE, words=64, utterances=16)
 
 
 class Contest:

@@ -23,7 +23,7 @@ sys.exit(code)
 
 @pytest.mark.parametrize(
     "arguments",
-    ["list --json", "--help", "run --help", "show ks", "plugins", "leaderboard show --help", "--version"],
+    ["list --json", "--help", "run --help", "show ks", "plugins", "leaderboard show --help", "store ls", "--version"],
 )
 def test_looking_around_loads_nothing_heavy(arguments):
     done = subprocess.run(
@@ -75,7 +75,7 @@ def test_progress_is_on_stderr_and_quiet_is_quiet(arguments, superbench, tmp_pat
 def test_version_help_and_no_command(superbench):
     assert superbench("--version").out == f"superbench, version {__version__}\n"
     assert "Exit codes: 0 ok" in superbench("--help").out
-    for command in ("run", "plan", "extract", "list", "show", "plugins", "doctor", "corpus", "leaderboard"):
+    for command in ("run", "plan", "extract", "list", "show", "plugins", "doctor", "corpus", "store", "leaderboard"):
         assert command in superbench("--help").out
         assert superbench(command, "--help").code == 0
 

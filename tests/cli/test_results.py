@@ -91,14 +91,14 @@ def test_candidates_are_trained_once_for_all_runs_that_train_alike(run, tmp_path
     """Another grid, more seeds, the training set's score: what was trained is not trained again."""
     (first,) = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1")
     home = Path(first["folder"]).parents[3]
-    trained = {p: p.stat().st_mtime_ns for p in home.rglob("*.pt")}
-    assert len(trained) == 2
+    trained = {p: p.stat().st_mtime_ns for p in home.rglob("*.checkpoint")}
+    assert len(trained) == 1  # what trains together is kept together
     (scored,) = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1", "--score-train")
     (wider,) = run("-t", "ks", "--steps", 20, "--lr", "1e-3,1e-2,1e-1")
     both = run("-t", "ks", "--steps", 20, "--lr", "1e-2,1e-1", "--seeds", "0,1")
     assert len({r["run_id"] for r in (first, scored, wider, *both)}) == 5
     assert {p: p.stat().st_mtime_ns for p in trained} == trained
-    assert len([*home.rglob("*.pt")]) == 2 + 1 + 2
+    assert len([*home.rglob("*.checkpoint")]) == 1 + 1 + 1
     assert scored["scores"] == first["scores"]
     assert [c for c in wider["candidates"] if c["lr"] > 1e-3] == [
         {**c, "chosen": c["chosen"] and wider["lr"] != 1e-3} for c in first["candidates"]
@@ -166,7 +166,7 @@ def test_the_head_on_disk_says_what_the_predictions_say(task, head, make, run, t
     store = FeatureStore(home / "store", result["upstream_key"], result["features"]["form"])
     said = set()
     with torch.no_grad():
-        for segment in store._entries:
+        for segment in store.segments:
             (x,) = store.read(segment)
             lengths = torch.tensor([x.shape[1]]) if x.dim() == 3 else None
             best = probe(x[None], lengths).argmax(-1)[0]

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from superbench import training
 from superbench.augmentation import draw
 from superbench.features.weighted_sum import Probe
 from superbench.plugin import SpecAugment, TaskProtocol
 from superbench.progress import Bar
 from superbench.sampling import Pool, sampler
+from superbench.training.batches import Order, micro_batches
+from superbench.training.fitting import Lane, Trial, fit
+from superbench.training.prediction import log_probabilities
 
 SUPERB = SpecAugment(time_warp=5, frequency_masks=4, frequency_width=50, time_masks=2, time_width=40)
 LENGTHS = [120, 97, 97, 60, 30, 12, 11, 10, 4, 1]
@@ -172,21 +174,35 @@ def test_the_gradient_reaches_the_layer_weights_through_it():
         assert abs(float(slope[layer])) > 1e-3
 
 
-class Watched(Probe):
-    """A probe that keeps what it was called with: in training?, augmented?"""
+class TogetherHead(FrameHead):
+    def together(self, parameters, x_CBTD, lengths):
+        weight_CKD, bias_CK = parameters["weight"], parameters["bias"]
+        return torch.einsum("cbtd,ckd->cbtk", x_CBTD, weight_CKD) + bias_CK[:, None, None]
 
-    def __init__(self):
-        super().__init__(2, FrameHead(6, 4))
+
+class Watched(Probe):
+    """A probe that keeps what it was called with: candidates, in training?, augmented?"""
+
+    def __init__(self, head):
+        super().__init__(2, head)
         self.calls = []
 
+    def _together(self, parameters, x, lengths=None, *, lanes=1, augment=None):
+        self.calls.append((len(parameters["head.bias"]), self.training, augment is not None))
+        return super()._together(parameters, x, lengths, lanes=lanes, augment=augment)
+
     def forward(self, x, lengths=None, augment=None):
-        self.calls.append((self.training, augment is not None))
+        self.calls.append((1, self.training, augment is not None))
         return super().forward(x, lengths, augment)
 
 
 class Frames:
     lengths = (20, 25, 30, 22)
     targets = ((1, 2), (2,), (3, 1), (1,))
+    reads_ahead = False
+
+    def expect(self, coming):
+        return 0
 
     def batch(self, indices):
         generator = torch.Generator().manual_seed(0)
@@ -195,7 +211,12 @@ class Frames:
         return x, torch.tensor([self.lengths[i] for i in indices])
 
 
-def test_training_is_augmented_and_evaluation_is_not(tmp_path):
+@pytest.mark.parametrize(
+    ("head", "grid", "at_once"),
+    [(FrameHead, (0.1,), 1), (FrameHead, (0.1, 0.2), 1), (TogetherHead, (0.1, 0.2), 2)],
+    ids=["alone", "one by one", "together"],
+)
+def test_training_is_augmented_and_evaluation_is_not(head, grid, at_once, tmp_path):
     protocol = TaskProtocol(
         head="any",
         objective="ctc",
@@ -205,31 +226,26 @@ def test_training_is_augmented_and_evaluation_is_not(tmp_path):
         accumulate=1,
         eval_every=2,
         clip=1.0,
-        lr_grid=(0.1,),
+        lr_grid=grid,
         augment=SUPERB,
     )
     made = []
     pool = Pool(items=((0,), (1,), (2,)), seconds=[1.0] * 4, targets=Frames.targets)
-    trial = training.Trial(
-        protocol=protocol,
-        lr=0.1,
-        seed=0,
-        blank=0,
-        direction="min",
-        device="cpu",
-        threads=1,
-        micro_batch=2,
-        batches=sampler(protocol, pool, 0),
-        dev=(3,),
-    )
+    order = Order(seed=0, batches=sampler(protocol, pool, 0))
+    trial = Trial(protocol=protocol, blank=0, direction="min", device="cpu", threads=1, micro_batch=2)
+    lane = Lane(name="only", order=order, dev=(3,), evaluate=lambda found: 0.5)
 
     def build():
-        made.append(Watched())
+        made.append(Watched(head(6, 4)))
         return made[-1]
 
-    _, model = training.fit(build, Frames(), trial, evaluate=lambda found: 0.5, path=tmp_path / "state.pt", bar=Bar())
-    assert made[0].calls == [(True, True), (True, True), (False, False)] * 2
-    training.log_probabilities(model, Frames(), 3)
-    assert model.calls[-1] == (False, False)
-    unaugmented = replace(trial, protocol=replace(protocol, augment=None))
-    assert all(m.augment is None for m in training.micro_batches(unaugmented, Frames(), 0))
+    found = fit(build, Frames(), trial, [lane], folder=tmp_path, bar=Bar())
+    called = [(at_once, True, True), (at_once, True, True), (at_once, False, False)] * 2
+    assert [model.calls for model in made if model.calls] == [called] * (len(grid) // at_once)
+    _, model = found["only", 0.1]
+    log_probabilities(model, Frames(), 3)
+    assert model.calls == [(1, False, False)]
+    unaugmented = replace(protocol, augment=None)
+    for given, augmented in ((protocol, True), (unaugmented, False)):
+        micro = micro_batches([order], Frames(), 0, protocol=given, size=2)
+        assert [m.augment is not None for m in micro] == [augmented]

@@ -13,6 +13,7 @@ from superbench.errors import ContractError, ResourceError
 from superbench.features import passes
 from superbench.features.extraction import LoadedUpstream
 from superbench.features.passes import ensure, need
+from superbench.features.reduction import Form
 from superbench.features.store import FeatureStore
 from superbench.progress import Bar
 
@@ -79,7 +80,7 @@ def utterance(samples):
 
 def run(root, upstream, lengths=LENGTHS, *, form="frames", read=lambda u: WAVES[u.samples], bar=None, frames=None):
     loaded = LoadedUpstream(name="beside", upstream=upstream, provenance=Provenance(plugin="mine"), device="cpu")
-    wanted = need(loaded, [utterance(n) for n in lengths], form)
+    wanted = need(loaded, [utterance(n) for n in lengths], Form(name=form))
     store = FeatureStore(root, KEY, form)
     return ensure(loaded, store, wanted, read, bar=bar or Bar(), frames=frames)
 

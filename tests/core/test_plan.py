@@ -251,6 +251,10 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         official=False,
         head="pooled_linear",
         form="pooled",
+        dtype="float32",
+        precision="float32",
+        streamed=False,
+        micro_batch=8,
         layers=None,
         seeds=(0,),
         limit=None,
@@ -271,6 +275,10 @@ def test_the_hashes_of_a_plan_say_what_they_are_of():
         {"layers": 0},
         {"code": "x"},
         {"decoder": "x"},
+        {"dtype": "int8"},
+        {"precision": "bfloat16"},
+        {"streamed": True},
+        {"micro_batch": 4},
     ):
         assert replace(plan, **change).fingerprint != plan.fingerprint
     for change in ({"decoder": "x"}, {"seeds": (1,)}, {"score_train": True}, {"departures": ("x",)}):

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from superbench import training
 from superbench.augmentation import draw
 from superbench.features.weighted_sum import Probe
 from superbench.plugin import SpecAugment, TaskProtocol
 from superbench.sampling import Pool, balanced_draw, derived_seed, sampler
+from superbench.training.batches import Order, micro_batches
+from superbench.training.candidates import Candidates
 
 PROTOCOL = TaskProtocol(
     head="any",
@@ -202,9 +203,14 @@ class Frames:
     """Twelve utterances of 3 layers of 6 features in float64, of unequal lengths."""
 
     lengths = (9, 14, 11, 11, 11, 8, 7, 16, 13, 12, 12, 15)
+    reads_ahead = False
 
-    def __init__(self):
-        self.targets = tuple(mixed_pool().targets)
+    def expect(self, coming):
+        return 0
+
+    def __init__(self, objective):
+        labels = None if objective == "ctc" else 1  # a class is one label
+        self.targets = tuple(target[:labels] for target in mixed_pool().targets)
         generator = torch.Generator().manual_seed(0)
         self.x = [torch.randn(3, n, 6, dtype=torch.float64, generator=generator) for n in self.lengths]
 
@@ -235,40 +241,26 @@ def probe(objective):
     return made
 
 
-def trial(protocol, micro_batch):
-    return training.Trial(
-        protocol=protocol,
-        lr=0.1,
-        seed=3,
-        blank=0,
-        direction="min",
-        device="cpu",
-        threads=1,
-        micro_batch=micro_batch,
-        batches=sampler(protocol, mixed_pool(), 3),
-        dev=(0,),
-    )
-
-
 def gradients(model):
     return [parameter.grad.clone() for parameter in model.parameters()]
 
 
 def step_gradients(protocol, micro_batch, step):
-    model, examples = probe(protocol.objective), Frames()
-    micro = training.micro_batches(trial(protocol, micro_batch), examples, step)
+    """Loss and gradients of one step of the product."""
+    model, examples = probe(protocol.objective), Frames(protocol.objective)
+    order = Order(seed=3, batches=sampler(protocol, mixed_pool(), 3))
+    micro = micro_batches([order], examples, step, protocol=protocol, size=micro_batch)
     assert max(len(m.targets) for m in micro) <= micro_batch
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    training.train_step(model, optimizer, micro, objective=protocol.objective, blank=0, clip=1e9)
-    return gradients(model)
+    candidates = Candidates([model], [0.1], precision="float64")
+    (loss,), _ = candidates.step(micro, objective=protocol.objective, blank=0, clip=1e9)
+    return loss, gradients(model)
 
 
 def reference_gradients(protocol, step):
     """One utterance after the other, no padding: sum over the batches of the mean loss, over their number."""
-    model, examples = probe(protocol.objective), Frames()
+    model, examples = probe(protocol.objective), Frames(protocol.objective)
     batches = sampler(protocol, mixed_pool(), 3)(step)
-    together = [[i for batch in batches for i in batch]] if len({len(b) for b in batches}) == 1 else batches
-    ordered = [i for part in together for i in sorted(part, key=lambda i: Frames.lengths[i])]
+    ordered = sorted((i for batch in batches for i in batch), key=lambda i: Frames.lengths[i])
     augmented = None
     if protocol.augment:
         lengths = [Frames.lengths[i] for i in ordered]
@@ -294,7 +286,7 @@ def reference_gradients(protocol, step):
                 loss = F.cross_entropy(logits, target[:, 0])
             total = total + loss / len(batch) / len(batches)
     total.backward()
-    return gradients(model)
+    return float(total.detach()), gradients(model)
 
 
 AUGMENT = SpecAugment(time_warp=3, frequency_masks=2, frequency_width=3, time_masks=1, time_width=4)
@@ -303,13 +295,15 @@ AUGMENT = SpecAugment(time_warp=3, frequency_masks=2, frequency_width=3, time_ma
 @pytest.mark.parametrize("objective", ["ctc", "cross_entropy"])
 @pytest.mark.parametrize("augment", [None, AUGMENT], ids=["plain", "augmented"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_micro_batches_change_no_gradient(kind, augment, objective):
+def test_micro_batches_change_no_loss_and_no_gradient(kind, augment, objective):
     protocol = replace(PROTOCOL, objective=objective, sampling=kind, accumulate=2, augment=augment, halve_above=6.5)
     sizes = {len(batch) for step in range(6) for batch in sampler(protocol, mixed_pool(), 3)(step)}
     assert sizes == {"shuffled": {4}, "balanced": {4}, "length_buckets": {1, 4}, "label_windows": {2, 4}}[kind]
     for step in range(6):
-        expected = reference_gradients(protocol, step)
+        expected_loss, expected = reference_gradients(protocol, step)
         assert max(float(g.abs().max()) for g in expected) > 1e-4
         for micro_batch in (1, 2, 3, 8):
-            for found, wanted in zip(step_gradients(protocol, micro_batch, step), expected, strict=True):
-                torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+            loss, found = step_gradients(protocol, micro_batch, step)
+            assert loss == pytest.approx(expected_loss, rel=0, abs=1e-12)
+            for ours, wanted in zip(found, expected, strict=True):
+                torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Stage 3: the choice of the best step, gradients that are not finite, and going on after a stop."""
+"""Stage 3: what counts in a step, the choice of the best one, gradients that are not finite, going on after a stop."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from superbench import training
 from superbench.plugin import TaskProtocol
 from superbench.progress import Bar
 from superbench.sampling import Pool, derived_seed, sampler
-from superbench.training import MicroBatch, Trial, fit, log_probabilities, micro_batches, predict, train_step
+from superbench.training import prediction
+from superbench.training.batches import MicroBatch, Order, micro_batches
+from superbench.training.candidates import Candidates
+from superbench.training.fitting import Lane, Trial, fit
+from superbench.training.objectives import Targets
+from superbench.training.prediction import log_probabilities, predict, predict_all
 
 PROTOCOL = TaskProtocol(
     head="any",
@@ -28,7 +32,16 @@ PROTOCOL = TaskProtocol(
 )
 
 
-class Examples:
+class InMemory:
+    """What all examples here have in common: they are there, and read one after the other."""
+
+    reads_ahead = False
+
+    def expect(self, coming):
+        return 0
+
+
+class Examples(InMemory):
     """Eight utterances of two classes, apart in their first feature."""
 
     lengths = (1,) * 8
@@ -55,24 +68,7 @@ class KilledError(Exception):
 POOL = Pool(items=tuple((i,) for i in range(6)), seconds=(1.0,) * 8, targets=Examples.targets)
 
 
-def trial(**changes):
-    seed, protocol = changes.get("seed", 0), changes.get("protocol", PROTOCOL)
-    facts = {
-        "protocol": PROTOCOL,
-        "lr": 0.1,
-        "seed": 0,
-        "blank": 0,
-        "direction": "max",
-        "device": "cpu",
-        "threads": 1,
-        "micro_batch": 4,
-        "batches": sampler(protocol, POOL, seed),
-        "dev": (6, 7),
-    }
-    return Trial(**{**facts, **changes})
-
-
-def fitted(path, scores=None, *, examples=None, stop_after=None, **changes):
+def fitted_all(folder, scores=None, *, examples=None, stop_after=None, seed=0, protocol=PROTOCOL, direction="max"):
     """Train with dev scores given one after the other; `stop_after` so many evaluations the process dies."""
     given = iter(scores) if scores else None
     done = 0
@@ -84,9 +80,22 @@ def fitted(path, scores=None, *, examples=None, stop_after=None, **changes):
         done += 1
         return next(given) if given else sum(found[i] == Examples.targets[i] for i in found) / len(found)
 
-    return fit(
-        lambda: Head(3, 2), examples or Examples(), trial(**changes), evaluate=evaluate, path=path / "s.pt", bar=Bar()
-    )
+    trial = Trial(protocol=protocol, blank=0, direction=direction, device="cpu", threads=1, micro_batch=4)
+    order = Order(seed=seed, batches=sampler(protocol, POOL, seed))
+    lane = Lane(name=f"seed{seed}", order=order, dev=(6, 7), evaluate=evaluate)
+    return fit(lambda: Head(3, 2), examples or Examples(), trial, [lane], folder=folder, bar=Bar())
+
+
+def fitted(folder, scores=None, **changes):
+    """The one candidate of a search over one learning rate."""
+    (found,) = fitted_all(folder, scores, **changes).values()
+    return found
+
+
+def kept(folder):
+    """The one file in which candidates are kept."""
+    (path,) = folder.glob("*.checkpoint")
+    return path
 
 
 def same(one, other):
@@ -105,7 +114,7 @@ class Weights(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weights = nn.Parameter(torch.zeros(8, 2))
+        self.weights = nn.Parameter(torch.zeros(8, 2, dtype=torch.float64))
         self.parts = []
 
     def forward(self, x, lengths=None):
@@ -113,12 +122,12 @@ class Weights(nn.Module):
         return self.weights[x[:, 0].long()]
 
 
-class Indices:
+class Indices(InMemory):
     lengths = (5, 3, 9, 1, 7, 2, 8, 4)
     targets = ((0,),) * 8
 
     def batch(self, indices):
-        return torch.tensor([[float(i)] for i in indices]), None
+        return torch.tensor([[float(i)] for i in indices], dtype=torch.float64), None
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 3, 8])
@@ -133,23 +142,33 @@ class Indices:
     ids=["one", "of one length", "one halved", "with replacement"],
 )
 def test_every_batch_of_a_step_counts_the_same_and_in_it_every_utterance(batches, shares, micro_batch):
-    model, given = Weights(), [list(batch) for batch in batches]
-    micro = micro_batches(trial(batches=lambda step: given, micro_batch=micro_batch), Indices(), 3)
-    assert all(len(m.targets) <= micro_batch for m in micro)
-    assert sum(m.weight for m in micro) == pytest.approx(1, abs=1e-12)
-    losses, _ = train_step(
-        model, torch.optim.SGD(model.parameters(), lr=1.0), micro, objective="cross_entropy", blank=0, clip=1e9
-    )
-    assert losses == pytest.approx([math.log(2)] * len(micro))  # before they are weighted
-    assert [len(part) for part in model.parts] == [len(m.targets) for m in micro]
+    model, order = Weights(), Order(seed=0, batches=lambda step: [list(batch) for batch in batches])
+    micro = micro_batches([order], Indices(), 3, protocol=PROTOCOL, size=micro_batch)
+    assert [len(m.targets) for m in micro] == [len(m.shares) for m in micro] == [len(m.x) for m in micro]
+    assert all(1 <= len(m.targets) <= micro_batch for m in micro)
+    assert sum(float(m.shares.sum()) for m in micro) == pytest.approx(1, abs=1e-12)
+    assert [m.place for m in micro] == [(0, 3, first) for first in range(0, len(order.indices(3)), micro_batch)]
+    candidates = Candidates([model], [1.0], precision="float64")
+    losses, _ = candidates.step(micro, objective="cross_entropy", blank=0, clip=1e9)
+    assert losses == [pytest.approx(math.log(2), abs=1e-12)]  # of the step: weighted, and they sum to 1
+    assert model.parts == [m.x[:, 0].long().tolist() for m in micro]
+    assert sorted(i for part in model.parts for i in part) == sorted(i for batch in batches for i in batch)
     counted = model.weights.grad[:, 1] * 2  # softmax of (0, 0) on a target of class 0
-    assert {i: pytest.approx(c, abs=1e-6) for i, c in enumerate(counted.tolist()) if c} == shares
+    assert {i: pytest.approx(c, abs=1e-12) for i, c in enumerate(counted.tolist()) if c} == shares
 
 
-def test_batches_of_one_length_are_cut_by_frames():
-    facts = {"batches": lambda step: [[0, 1, 2], [3, 4, 5]], "micro_batch": 3}
-    parts = [m.x[:, 0].long().tolist() for m in micro_batches(trial(**facts), Indices(), 0)]
-    assert parts == [[3, 5, 1], [0, 4, 2]]  # 1, 2, 3 and 5, 7, 9 frames
+@pytest.mark.parametrize(
+    ("batches", "expected"),
+    [
+        ([[0, 1, 2], [3, 4, 5]], [[3, 5, 1], [0, 4, 2]]),  # 1, 2, 3 and 5, 7, 9 frames
+        ([[0, 1, 2, 6], [3]], [[3, 1, 0], [6, 2]]),  # 1, 3, 5 and 8, 9 frames, with a batch that is short
+    ],
+    ids=["of one length", "one short"],
+)
+def test_a_step_is_cut_by_frames(batches, expected):
+    order = Order(seed=0, batches=lambda step: [list(batch) for batch in batches])
+    parts = micro_batches([order], Indices(), 0, protocol=PROTOCOL, size=3)
+    assert [m.x[:, 0].long().tolist() for m in parts] == expected
 
 
 def test_a_head_without_augmentation_is_called_as_ever():
@@ -164,10 +183,11 @@ def test_a_head_without_augmentation_is_called_as_ever():
         return x
 
     model, x = Listening(3, 2), torch.zeros(2, 3)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    candidates = Candidates([model], [1.0], precision="float32")
+    targets, shares = Targets.of([(0,), (1,)]), torch.tensor([0.5, 0.5])
     for given in (None, augment):
-        micro = MicroBatch(x=x, lengths=None, targets=[(0,), (1,)], weight=1.0, augment=given)
-        train_step(model, optimizer, [micro], objective="cross_entropy", blank=0, clip=1.0)
+        micro = MicroBatch(x=x, lengths=None, targets=targets, shares=shares, augment=given)
+        candidates.step([micro], objective="cross_entropy", blank=0, clip=1.0)
     assert heard == [(None, ()), (None, (augment,))]
 
 
@@ -205,22 +225,26 @@ def test_the_first_best_step_stays_and_the_last_where_none_was_better(
     assert same(model, at_that_step)
 
 
+@pytest.mark.parametrize("grid", [(0.1,), (0.1, 0.001, 3.0)], ids=["one", "three"])
 @pytest.mark.parametrize("stop_after", [0, 1, 3, 4])
-def test_stopped_and_resumed_equals_uninterrupted(stop_after, tmp_path):
+def test_stopped_and_resumed_equals_uninterrupted(stop_after, grid, tmp_path):
+    protocol = replace(PROTOCOL, lr_grid=grid)
     folders = [tmp_path / name for name in ("whole", "stopped")]
     for folder in folders:
         folder.mkdir()
-    whole, model = fitted(folders[0])
+    whole = fitted_all(folders[0], protocol=protocol)
     with pytest.raises(KilledError):
-        fitted(folders[1], stop_after=stop_after)
+        fitted_all(folders[1], protocol=protocol, stop_after=stop_after * len(grid))
     torch.manual_seed(12345)
-    resumed, again = fitted(folders[1])
-    assert resumed == whole
-    assert same(model, again)
-    assert (folders[0] / "s.pt").read_bytes() == (folders[1] / "s.pt").read_bytes()
-    read_back, once_more = fitted(folders[1], stop_after=0)  # finished: nothing is evaluated any more
-    assert read_back == whole
-    assert same(model, once_more)
+    resumed = fitted_all(folders[1], protocol=protocol)
+    read_back = fitted_all(folders[1], protocol=protocol, stop_after=0)  # finished: nothing is evaluated any more
+    assert list(whole) == [("seed0", lr) for lr in grid]
+    for key, (found, model) in whole.items():
+        for again, once_more in (resumed[key], read_back[key]):
+            assert again == found
+            assert same(model, once_more)
+    assert kept(folders[0]).name == kept(folders[1]).name
+    assert kept(folders[0]).read_bytes() == kept(folders[1]).read_bytes()
 
 
 def test_the_random_state_of_the_caller_is_left_alone(tmp_path):
@@ -237,7 +261,7 @@ def test_gradients_that_are_not_finite_are_counted_and_not_applied(tmp_path):
     assert same(model, Head(3, 2))
 
 
-def test_all_learning_rates_of_a_seed_see_the_same_batches(tmp_path):
+def test_all_learning_rates_of_a_seed_see_the_same_batches_read_once(tmp_path):
     class Watched(Examples):
         def __init__(self):
             super().__init__()
@@ -248,32 +272,46 @@ def test_all_learning_rates_of_a_seed_see_the_same_batches(tmp_path):
             return super().batch(indices)
 
     seen = []
-    for number, (lr, seed) in enumerate([(0.1, 0), (0.001, 0), (0.1, 1)]):
+    for number, (grid, seed) in enumerate([((0.1,), 0), ((0.001,), 0), ((0.1,), 1), ((0.1, 0.001), 0)]):
         folder = tmp_path / str(number)
         folder.mkdir()
         examples = Watched()
-        fitted(folder, examples=examples, lr=lr, seed=seed)
+        fitted_all(folder, examples=examples, protocol=replace(PROTOCOL, lr_grid=grid), seed=seed)
         seen.append(examples.seen)
-    assert seen[0] == seen[1] != seen[2]
+    assert len(seen[0]) == 10 + 5  # steps and evaluations
+    assert seen[0] == seen[1] == seen[3] != seen[2]
 
 
-def test_a_damaged_state_is_put_aside_and_trained_again(tmp_path):
-    before = fitted(tmp_path)
-    path = tmp_path / "s.pt"
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda whole: whole[:50],
+        lambda whole: whole[:-1],
+        lambda whole: whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+        lambda whole: b"",
+    ],
+    ids=["cut in its first line", "one byte short", "one bit", "empty"],
+)
+def test_a_damaged_state_is_put_aside_and_trained_again(damaged, tmp_path):
+    before, model = fitted(tmp_path)
+    path = kept(tmp_path)
     whole = path.read_bytes()
-    path.write_bytes(whole[:50])
-    again = fitted(tmp_path)
-    assert again[0] == before[0]
-    (aside,) = tmp_path.glob("s.corrupt-*")
-    assert aside.read_bytes() == whole[:50]
-    assert path.exists()
+    path.write_bytes(damaged(whole))
+    again, same_model = fitted(tmp_path)
+    assert again == before
+    assert same(model, same_model)
+    (aside,) = tmp_path.glob("*.corrupt-*")
+    assert aside.stem == path.stem
+    assert aside.read_bytes() == damaged(whole)
+    assert path.read_bytes() == whole
 
 
-def test_greedy_ctc_merges_repeats_drops_blanks_and_reads_no_padding(monkeypatch):
-    monkeypatch.setattr(training, "EVALUATED", 2)
+@pytest.mark.parametrize("through", ["predict", "predict_all"])
+def test_greedy_ctc_merges_repeats_drops_blanks_and_reads_no_padding(through, monkeypatch):
+    monkeypatch.setattr(prediction, "EVALUATED", 2)
     best = {0: [1, 1, 0, 1, 2, 2], 1: [0, 0, 3, 3, 9, 9], 2: [0, 0, 0, 0, 0, 0]}
 
-    class Spoken:
+    class Spoken(InMemory):
         lengths = (6, 4, 6)
         targets = ((), (), ())
 
@@ -282,15 +320,24 @@ def test_greedy_ctc_merges_repeats_drops_blanks_and_reads_no_padding(monkeypatch
             return x, torch.tensor([self.lengths[i] for i in indices])
 
     class Echo(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.nothing = nn.Parameter(torch.zeros(()))
+
         def forward(self, x, lengths):
+            assert not self.training
             return x
 
-    found = predict(Echo(), Spoken(), (0, 1, 2), objective="ctc", blank=0)
-    assert found == {0: (1, 1, 2), 1: (3,), 2: ()}
+    expected = {0: (1, 1, 2), 1: (3,), 2: ()}
+    if through == "predict":
+        assert predict(Echo(), Spoken(), (0, 1, 2), objective="ctc", blank=0) == expected
+    else:
+        two = Candidates([Echo(), Echo()], [0.1, 0.2], precision="float32")
+        assert predict_all(two, 0, Spoken(), (0, 1, 2), objective="ctc", blank=0) == [expected, expected]
 
 
 def test_log_probabilities_are_those_of_one_utterance_alone_without_padding():
-    class Spoken:
+    class Spoken(InMemory):
         lengths = (3, 2)
         targets = ((), ())
 

@@ -11,7 +11,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from superbench.features.weighted_sum import Probe
-from superbench.training import MicroBatch, train_step
+from superbench.training.batches import MicroBatch
+from superbench.training.candidates import Candidates
+from superbench.training.objectives import Targets, losses_of
 from superbench_downstreams.blstm import BlstmHead
 from superbench_downstreams.linear import LinearHead
 
@@ -59,8 +61,10 @@ class Golden:
         return padded, lengths, [self.targets[i] for i in indices]
 
     def micro_batch(self, indices, *, weight):
+        """Whose mean loss counts `weight` in the loss of its step."""
         x, lengths, targets = self.batch(indices)
-        return MicroBatch(x=x, lengths=lengths, targets=targets, weight=weight)
+        shares = torch.full((len(indices),), weight / len(indices), dtype=torch.float64)
+        return MicroBatch(x=x, lengths=lengths, targets=Targets.of(targets), shares=shares)
 
     def model(self):
         state = self.state("init")
@@ -76,29 +80,48 @@ class Golden:
         return model
 
 
+@torch.no_grad()
+def mean_loss(model, micro, objective):
+    """The loss of a micro-batch as s3prl logs it: before the update, before it is weighted."""
+    logits = model(micro.x, micro.lengths)
+    return float(losses_of(objective, 0, logits[None], micro.lengths, micro.targets).mean())
+
+
+@pytest.mark.parametrize("beside", [(), (0.3, 1e-5)], ids=["alone", "beside other learning rates"])
 @pytest.mark.parametrize("kind", ["pooled", "frame", "blstm"])
-def test_training_reproduces_s3prl(shared, kind):
+def test_training_reproduces_s3prl(shared, kind, beside):
     golden = Golden(shared / "golden" / "heads_s3prl", kind)
     facts, model = golden.facts, golden.model()
-    optimizer = torch.optim.Adam(model.parameters(), lr=facts["lr"])
+    others = [golden.model() for _ in beside]
+    candidates = Candidates([*others, model], [*beside, facts["lr"]], precision="float64")
     objective = "cross_entropy" if kind == "pooled" else "ctc"
-    batches, losses, norms = golden.data["batches"], [], []
+    batches, losses, of_steps, norms = golden.data["batches"], [], [], []
     assert len(batches) == facts["steps"] * facts["accumulate"]
     for step in range(facts["steps"]):
         mine = batches[step * facts["accumulate"] : (step + 1) * facts["accumulate"]]
         micro = [golden.micro_batch(b.tolist(), weight=1 / facts["accumulate"]) for b in mine]
-        found, norm = train_step(model, optimizer, micro, objective=objective, blank=0, clip=facts["clip"])
-        losses += found
-        norms.append(norm)
+        losses += [mean_loss(model, m, objective) for m in micro]
+        found, norm = candidates.step(micro, objective=objective, blank=0, clip=facts["clip"])
+        of_steps.append(found[-1])
+        norms.append(norm[-1])
     np.testing.assert_allclose(losses, golden.data["losses"], rtol=0, atol=1e-10)
+    expected_of_steps = golden.data["losses"].reshape(facts["steps"], facts["accumulate"]).mean(axis=1)
+    np.testing.assert_allclose(of_steps, expected_of_steps, rtol=0, atol=1e-10)
     np.testing.assert_allclose(norms, golden.data["grad_norms"], rtol=0, atol=1e-10)
     final = model.state_dict()
+    assert set(final) == set(golden.state("final"))
     for name, expected in golden.state("final").items():
         torch.testing.assert_close(final[name], expected, rtol=0, atol=1e-10, msg=name)
+    for other in others:
+        assert not torch.allclose(other.featurizer.weights, model.featurizer.weights, rtol=0, atol=1e-4)
     x, lengths, _ = golden.batch(range(5))
-    logits = model.eval()(x, lengths).detach().numpy()
+    candidates.train(False)
+    with torch.no_grad():
+        *_, side_by_side = candidates.logits(0, x, lengths)
+        logits = model.eval()(x, lengths)
     expected = golden.data["final_logits_first5"]
     for row in range(5):
         valid = slice(None) if lengths is None else slice(0, int(lengths[row]))
-        np.testing.assert_allclose(logits[row][valid], expected[row][valid], rtol=0, atol=1e-10)
+        for ours in (logits.numpy(), side_by_side.numpy()):
+            np.testing.assert_allclose(ours[row][valid], expected[row][valid], rtol=0, atol=1e-10)
     assert all(math.isfinite(x) for x in losses)

@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from superbench.errors import UsageError
 from superbench.features.weighted_sum import Probe, WeightedSum, layer_weights, norm_corrected
 from superbench.options import build_options
-from superbench.training import MicroBatch, loss_of, train_step
+from superbench.training.batches import MicroBatch
+from superbench.training.candidates import Candidates
+from superbench.training.objectives import Targets, losses_of
 from superbench_downstreams.blstm import BlstmHead, flip_within
 from superbench_downstreams.linear import LinearHead
 from superbench_downstreams.specs import SPECS
@@ -60,11 +62,11 @@ def test_training_on_time_means_is_training_on_frames(lengths):
         for probe in (on_means, on_frames):
             probe.featurizer.weights.copy_(torch.tensor([0.3, -1.0, 0.5]))
     items = frames(lengths)
-    targets = [(i % 4,) for i in range(len(items))]
+    targets = Targets.of([(i % 4,) for i in range(len(items))])
     x_means, (x_frames, lengths_B) = torch.stack([x.mean(1) for x in items]), padded(items)
     losses = [
-        loss_of("cross_entropy", 0, on_means(x_means), None, targets),
-        loss_of("cross_entropy", 0, on_frames(x_frames, lengths_B), None, targets),
+        losses_of("cross_entropy", 0, on_means(x_means)[None], None, targets).mean(),
+        losses_of("cross_entropy", 0, on_frames(x_frames, lengths_B)[None], None, targets).mean(),
     ]
     torch.testing.assert_close(on_means(x_means), on_frames(x_frames, lengths_B), **EXACT)
     for loss in losses:
@@ -123,6 +125,26 @@ def test_neither_the_batch_nor_what_pads_it_matters(kind, lengths):
             torch.testing.assert_close(output[row, : item.shape[1]], alone, **EXACT)
 
 
+@pytest.mark.parametrize("shape", [(2, 6), (2, 40, 6)], ids=["one layer after the other", "their product first"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_linear_heads_together_are_two_layers_each(number, shape):
+    heads = [LinearHead(6, 4, projector=5).double() for _ in range(number)]
+    stacked = {
+        name: torch.stack([head.get_parameter(name).detach() for head in heads]).requires_grad_()
+        for name, _ in heads[0].named_parameters()
+    }
+    x = torch.randn(number, *shape, dtype=torch.float64)
+    found = heads[0].together(stacked, x)
+    found.sin().sum().backward()
+    for at, head in enumerate(heads):
+        expected = head.linear(head.projector(x[at]))
+        torch.testing.assert_close(found[at], expected, **EXACT)
+        torch.testing.assert_close(head(x[at]), expected, **EXACT)
+        expected.sin().sum().backward()
+        for name, parameter in head.named_parameters():
+            torch.testing.assert_close(stacked[name].grad[at], parameter.grad, **EXACT)
+
+
 def test_flipping_twice_is_nothing_and_padding_stays():
     x = torch.arange(24.0).view(2, 4, 3)
     lengths = torch.tensor([3, 4])
@@ -132,25 +154,27 @@ def test_flipping_twice_is_nothing_and_padding_stays():
     assert torch.equal(flip_within(flipped, lengths), x)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("micro", [1, 2, 3, 4, 5, 6])
-def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(micro):
+def test_micro_batches_of_any_size_give_the_gradient_of_the_whole_batch(micro, dropout):
     items, targets = frames([4, 9, 6, 6, 2, 5]), [(1, 2), (2,), (1, 1), (3, 1), (1,), (2, 2)]
 
     def gradient(size):
         torch.manual_seed(1)
-        probe = Probe(3, BlstmHead(6, 4, projector=5, hidden=7, layers=2, dropout=0.0)).double()
-        parts = [slice(i, i + size) for i in range(0, len(items), size)]
-        steps = []
-        for part in parts:
-            x, lengths = padded(items[part])
-            weight = len(items[part]) / len(items)
-            steps.append(MicroBatch(x=x, lengths=lengths, targets=targets[part], weight=weight))
-        optimizer = torch.optim.SGD(probe.parameters(), lr=1.0)
-        losses, norm = train_step(probe, optimizer, steps, objective="ctc", blank=0, clip=1e9)
-        loss = sum(step.weight * loss for step, loss in zip(steps, losses, strict=True))
+        probe = Probe(3, BlstmHead(6, 4, projector=5, hidden=7, layers=2, dropout=dropout)).double()
+        parts = []
+        for first in range(0, len(items), size):
+            mine = slice(first, first + size)
+            x, lengths = padded(items[mine])
+            shares = torch.full((len(x),), 1 / len(items), dtype=torch.float64)
+            wanted = Targets.of(targets[mine])
+            parts.append(MicroBatch(x=x, lengths=lengths, targets=wanted, shares=shares, place=(0, 7, first)))
+        candidates = Candidates([probe], [1.0], precision="float64")
+        (loss,), (norm,) = candidates.step(parts, objective="ctc", blank=0, clip=1e9)
         return loss, norm, [p.grad for p in probe.parameters()]
 
     loss, norm, whole = gradient(6)
+    assert norm > 1e-2
     found_loss, found_norm, found = gradient(micro)
     assert found_loss == pytest.approx(loss, rel=0, abs=1e-12)
     assert found_norm == pytest.approx(norm, rel=0, abs=1e-12)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from sounds import RATE, write_manifest
+from driver import Driver, Order
+from homes import Undisturbed, contents
+from sounds import RATE, make_tones, write_manifest
+from struck_plugins import FAULTS, TINY
 
+YEAR_2000 = 946684800  # seconds
 UPSTREAM = """
     from superbench.plugin import Layers, UpstreamSpec, hookimpl
 
@@ -91,5 +97,61 @@ def refused(superbench: Callable[..., object], bench: Bench) -> Callable[..., No
         assert [w for w in words if w not in ended.err] == [], ended.err
         assert "Traceback" not in ended.err
         assert not list(bench.home.rglob("result.json"))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """A process that forks `superbench` processes, each quick because all modules are loaded already."""
+    folder = tmp_path_factory.mktemp("driver")
+    tones = make_tones(folder / "tones", {"train": 3, "dev": 3, "test": 3})
+    run = "run -q -u fbank_no_cmvn -t ks --steps 2 --eval-every 2 --lr 1e-2"
+    started = Driver(folder, ["--home", folder / "home", *run.split(), "--data", tones])
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="session")
+def struck(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """A command line in a home: the upstream `tiny` on 68 sounds, two shards, with the plugin that brings faults."""
+    folder = tmp_path_factory.mktemp("struck")
+    tones = make_tones(folder / "tones", {"train": 44, "dev": 12, "test": 12})
+    for path in tones.parent.glob("*.wav"):
+        os.utime(path, (YEAR_2000, YEAR_2000))  # of a file that is younger than two seconds nothing is remembered
+    plugins = []
+    for name, text in (("tiny.py", TINY), ("faults.py", FAULTS)):
+        (folder / name).write_text(text)
+        plugins += ["-p", str(folder / name)]
+
+    def command(home: Path, given: str) -> list[str]:
+        return ["--home", str(home), *plugins, "run", "-q", "-u", "tiny", "--data", str(tones), *given.split()]
+
+    return command
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    driver: Driver, struck: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Undisturbed]:
+    """Run with some options where nothing befalls it, once, and see what it leaves."""
+    known: dict[str, Undisturbed] = {}
+
+    def run(given: str) -> Undisturbed:
+        if given not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            home, log = folder / "home", folder / "log"
+            (ended,) = driver.run(Order(arguments=struck(home, given), log=log))
+            assert ended.code == 0, ended.err
+            writes = [json.loads(line) for line in log.read_text().splitlines()]
+            known[given] = Undisturbed(
+                given=given,
+                home=home,
+                told=ended.err,
+                contents=contents(home),
+                writes=tuple(Path(w["target"]) for w in writes),
+                unsynced=tuple(Path(w["target"]) for w in writes if not w["synced"]),
+            )
+        return known[given]
 
     return run

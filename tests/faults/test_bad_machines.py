@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from superbench.features.store import MARGIN
+
 RUN = "run -q -u fbank_no_cmvn -t ks --data {at}/m.csv --steps 4 --eval-every 2 --lr 1e-2"
 
 
@@ -39,7 +41,7 @@ def written(home):
 # name: the option whose place is a file, where a folder must be; the words the message must hold
 IN_THE_WAY = {
     "home": ("--home {at}/way", ("way", "could not be written", "Not a directory")),
-    "store": ("--store {at}/way/store", ("feature store", "way", "--store DIR")),
+    "store": ("--store-dir {at}/way/store", ("feature store", "way", "--store-dir DIR")),
     "runs": ("--out {at}/way", ("way", "could not be written")),
 }
 
@@ -89,8 +91,8 @@ def test_a_database_that_is_none(bench, superbench):
 
 def test_too_little_room_is_said_before_anything_is_computed(bench, refused, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 2**20))
-    refused(RUN, 5, ("1 MiB free", "MiB more", "--store DIR"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, MARGIN + 2**10))
+    refused(RUN, 5, ("1.0 KiB free", "22.5 KiB more", "--store-dir DIR"))
     assert not list(bench.home.rglob("*.safetensors"))
 
 
@@ -98,7 +100,7 @@ def test_too_little_room_is_said_before_anything_is_computed(bench, refused, mon
     ("name", "words"),
     [
         ("*.safetensors", ("could not be written", "No space left", "finished shards are kept")),
-        ("*.pt", ("could not be written", "No space left", "a run goes on where it was")),
+        ("*.checkpoint", ("could not be written", "No space left", "a run goes on where it was")),
         ("head.safetensors", ("head.safetensors", "No space left")),
         ("result.json", ("result.json", "No space left")),
     ],
@@ -160,7 +162,7 @@ def test_damaged_features_are_put_aside_told_and_computed_again(case, bench, sco
 
 def test_the_state_of_a_candidate_that_is_damaged_is_put_aside_and_told(bench, score, superbench):
     result = score()
-    state = only(bench.home, "*.pt")
+    state = only(bench.home, "*.checkpoint")
     only(bench.home, "result.json").unlink()
     whole = state.read_bytes()
     state.write_bytes(whole[: len(whole) // 2])
@@ -173,13 +175,14 @@ def test_the_state_of_a_candidate_that_is_damaged_is_put_aside_and_told(bench, s
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda result: json.dumps({**result, "schema": 99}), ("schema 99", "reads 1")),
-        (lambda result: json.dumps({k: v for k, v in result.items() if k != "scores"}), ("damaged", "scores")),
+        (lambda result: json.dumps({**result, "schema": 99}), ("schema 99", "reads 2")),
+        (lambda result: json.dumps({k: v for k, v in result.items() if k != "scores"}), ("damaged", "checksum")),
+        (lambda result: json.dumps({**result, "seed": 1}), ("damaged", "checksum")),
         (lambda result: json.dumps(result)[:500], ("damaged",)),
         (lambda result: "[]", ("damaged",)),
         (lambda result: "", ("damaged",)),
     ],
-    ids=["newer schema", "field missing", "cut off", "a list", "empty"],
+    ids=["newer schema", "field missing", "edited", "cut off", "a list", "empty"],
 )
 def test_a_result_that_is_not_what_was_written(change, words, bench, score, superbench):
     score()
@@ -188,3 +191,15 @@ def test_a_result_that_is_not_what_was_written(change, words, bench, score, supe
     ended = superbench("--home", bench.home, *RUN.format(at=bench.folder).split())
     assert ended.code == 7, ended.err
     assert [w for w in (*words, str(path)) if w not in ended.err] == []
+
+
+@pytest.mark.parametrize("name", ["predictions.jsonl", "predictions.dev.jsonl", "head.safetensors"])
+def test_a_finished_run_of_which_a_file_is_not_what_was_written(name, bench, score, superbench):
+    first = score()
+    path = only(bench.home, name)
+    assert sorted(first["files"]) == sorted(written(bench.home))
+    path.write_bytes(flip_last_bit(path.read_bytes()))
+    ended = superbench("--home", bench.home, *RUN.format(at=bench.folder).split())
+    assert (ended.code, f"{path} is not what was written" in ended.err) == (7, True), ended.err
+    shutil.move(path.parent, bench.path("away"))  # as the hint says
+    assert score()["files"] == first["files"]

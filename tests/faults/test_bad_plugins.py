@@ -100,7 +100,12 @@ BROKEN = {
         (MINE, " on ", "GPU memory", "--device cpu"),
     ),
     "out of memory": (RETURN, when_scored("raise MemoryError"), 5, (MINE, " on ", "ran out of memory")),
-    "features that overflow": (RETURN, "return [Layers((f * 1e30, f * 1e30)) for f in x]", 8, ("every gradient",)),
+    "features that overflow": (
+        RETURN,
+        "return [Layers((f * 1e30, f * 1e30)) for f in x]",
+        8,
+        ("gradients of every learning rate",),
+    ),
     "too long a sound": (
         "def num_frames",
         "max_samples = 20\n\n            def num_frames",

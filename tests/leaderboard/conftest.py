@@ -1,6 +1,5 @@
 """Results made by hand, and a board to put them on."""
 
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import superbench_leaderboard
+from superbench import results
 from superbench.contracts import Candidate, FeatureCount, Provenance, Result, Score, Settings
 from superbench.environment import versions
 from superbench_leaderboard.commands import leaderboard
@@ -23,7 +23,7 @@ def score(hits, items=3081, metric="accuracy", direction="max"):
 
 
 RESULT = Result(
-    schema=1,
+    schema=results.SCHEMA,
     run_id="0" * 64,
     group="9" * 64,
     label="custom",
@@ -97,8 +97,7 @@ def write_result(tmp_path):
 
     def write(result, name):
         folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(json.dumps(result.to_json()), encoding="utf-8")
+        results.write_result(folder, result)
         return folder
 
     return write

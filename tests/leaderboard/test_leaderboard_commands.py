@@ -163,7 +163,7 @@ def test_add_searches_folders_and_adds_once(run, make_result, write_result, tmp_
 
 def test_add_says_all_that_is_wrong_and_keeps_the_rest(run, make_result, write_result, tmp_path):
     write_result(make_result(run_id="good"), "a")
-    for name, text in {"b": '{"schema": 1', "c": "[]", "d": '{"schema": 2}', "e": '{"x": NaN}', "f": "\xff"}.items():
+    for name, text in {"b": '{"schema": 1', "c": "[]", "d": '{"schema": 3}', "e": '{"x": NaN}', "f": "\xff"}.items():
         (tmp_path / "runs" / name).mkdir()
         (tmp_path / "runs" / name / "result.json").write_text(text, encoding="latin-1")
     with pytest.raises(IntegrityError, match="5 of 6") as caught:
@@ -171,6 +171,20 @@ def test_add_says_all_that_is_wrong_and_keeps_the_rest(run, make_result, write_r
     for name in "bcdef":
         assert str(tmp_path / "runs" / name / "result.json") in caught.value.message
     assert json.loads(run("show", "--json").said)[0]["rows"][0]["run_ids"] == ["good"]
+
+
+def test_add_refuses_a_result_that_was_changed_and_reads_the_first_schema(run, make_result, write_result):
+    sealed = write_result(make_result(run_id="sealed", files={"head.safetensors": "0" * 64}), "a") / "result.json"
+    text = sealed.read_text()
+    sealed.write_text(text.replace('"seed":0', '"seed":1'))
+    with pytest.raises(IntegrityError, match="1 of 1 results were refused") as caught:
+        run("add", sealed)
+    assert f"{sealed}: its checksum does not fit" in caught.value.message
+    sealed.write_text(text)
+    assert json.loads(run("add", sealed, "--json").said)[0]["outcome"] == "added"
+    first = sealed.with_name("first.json")
+    first.write_text(json.dumps(make_result(run_id="first", schema=1).to_json()))
+    assert json.loads(run("add", first, "--json").said)[0]["outcome"] == "added"
 
 
 def test_verify_says_the_head_and_finds_an_old_one(run, hear, make_result):

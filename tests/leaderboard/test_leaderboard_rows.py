@@ -44,7 +44,13 @@ def test_unknown_keys_are_left_alone_and_json_text_reads_the_same(make_result):
     assert result_from_json(json.loads(json.dumps(data | {"later": {"x": 1}}))) == result_from_json(data)
 
 
-@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_the_first_schema_is_read_as_ever(make_result):
+    data = make_result().to_json()
+    first = {key: value for key, value in data.items() if key != "files"} | {"schema": 1}
+    assert result_from_json(first) == result_from_json(data)
+
+
+@pytest.mark.parametrize("schema", [0, 3, "1", None])
 def test_other_schema_is_refused(make_result, schema):
     with pytest.raises(IntegrityError, match="schema"):
         result_from_json(make_result().to_json() | {"schema": schema})

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 import torch
 
-from superbench import training
 from superbench.contracts import Prediction
 from superbench.metrics import METRICS
 from superbench.options import build_options, split_reference
 from superbench.pipeline.opening import open_corpus, require_corpus
 from superbench.plan import RunRequest
 from superbench.registry import Registry
+from superbench.training.prediction import predict
 from superbench_tasks import asr, er, ks, pr, sid
 
 ALL = {module.TASK.name: module.TASK for module in (asr, pr, sid, er, ks)}
@@ -154,7 +154,7 @@ def test_asr_decodes_greedily():
     # L, L is one; L, blank, L two; </s> and <pad> are not written; behind the length (Z) nothing is heard.
     first = [11, 11, 0, 5, 15, 15, 0, 15, 8, 4, 4, 2, 1, 1]
     examples = Frames(first, [0, 7, 0])
-    found = training.predict(Said(), examples, [0, 1], objective="ctc", blank=0)
+    found = predict(Said(), examples, [0, 1], objective="ctc", blank=0)
     assert labels.decode(found[0]) == "HELLO"
     assert labels.units(found[0]) == "H E L L O |"
     assert labels.decode(found[1]) == "A"
