@@ -222,3 +222,7 @@ def main() -> None:
     _return_large_blocks()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(invoke(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

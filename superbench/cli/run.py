@@ -68,7 +68,13 @@ OPTIONS = (
         "--precision", default="float32", metavar="DTYPE", help="Of training: float32, float64 or bfloat16 (mixed)."
     ),
     click.option("--reread", is_flag=True, help="Read every recording again, though it is unchanged since last time."),
-    click.option("--memory", default="4GiB", metavar="SIZE", help="For features, in private memory.  [4GiB]"),
+    click.option(
+        "--memory",
+        default="4GiB",
+        metavar="SIZE",
+        help="For features, in private memory. With little of it fewer utterances are trained on at a time, and "
+        "scores move by rounding.  [4GiB]",
+    ),
     click.option("--config", type=click.Path(path_type=Path), metavar="YAML", help="A file that holds these options."),
 )
 

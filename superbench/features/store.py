@@ -127,7 +127,7 @@ class FeatureStore:
 
     def require(self, bytes_needed: int) -> None:
         """Refuse before any work where the disk has no room for what will be written."""
-        free = shutil.disk_usage(self.folder).free
+        free = room(self.folder) + MARGIN  # also where the folder was deleted meanwhile
         if free < bytes_needed + MARGIN:
             raise ResourceError(
                 f"{self.folder} has {free / 2**20:.0f} MiB free; the features need {bytes_needed / 2**20:.0f} MiB more",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -79,7 +80,9 @@ class Gathering:
             return self._streamed(prepared)
         store: FeatureStore | MemoryStore
         if placement.where == "disk":
-            store = FeatureStore(self._settings.store, plan.upstream_key, form.name, form.dtype)
+            # a store that may not be written will do where all is there
+            only_read = not placement.missing and not os.access(self._settings.store, os.W_OK)
+            store = FeatureStore(self._settings.store, plan.upstream_key, form.name, form.dtype, read_only=only_read)
             about = {"upstream": plan.upstream, "plugin": str(loaded.provenance), "layers": loaded.layers}
             describe(self._settings.store, plan.upstream_key, about)
         else:

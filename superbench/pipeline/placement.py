@@ -9,7 +9,7 @@ from typing import Literal
 
 from superbench.errors import ResourceError
 from superbench.features.passes import Need
-from superbench.features.store import FeatureStore, room, store_folder
+from superbench.features.store import MARGIN, FeatureStore, room, store_folder
 from superbench.sizes import said_bytes
 
 Where = Literal["disk", "memory", "streamed"]
@@ -59,7 +59,8 @@ def place(
         smaller = "" if form.dtype in ("int8", "float64") else "a smaller --store-dtype, or "
         other = "keep nothing: --store off" if form.pooled else f"{smaller}stream: --store auto"
         raise ResourceError(
-            f"task {task}: {root} has {said_bytes(max(0, there))} free; the features need {said_bytes(lacking)} more",
+            f"task {task}: {root} has {said_bytes(max(0, there))} free; the features need {said_bytes(lacking)} more "
+            f"({said_bytes(MARGIN)} of the disk are left alone)",
             f"free some space (`superbench store prune`), choose another place with --store-dir DIR, or {other}",
         )
     else:

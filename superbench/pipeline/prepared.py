@@ -350,15 +350,36 @@ def _try_head(prepared: Prepared) -> None:
 
 
 def _try_together(prepared: Prepared, x: torch.Tensor, lengths: torch.Tensor | None) -> None:
-    with plugin_guard(prepared.head_who), torch.no_grad():
-        probes = [prepared.build().double().eval() for _ in range(2)]
-        x = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view_as(x)
+    """Two heads of different weights, in training: what they say together, and its gradients, must be their own."""
+    x = torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view_as(x)
+    with plugin_guard(prepared.head_who):
+        probes = [prepared.build().double().train() for _ in range(2)]
+        with torch.no_grad():
+            for number, probe in enumerate(probes):
+                for parameter in probe.parameters():  # the guard gives both the same random numbers
+                    parameter.add_(
+                        torch.linspace(number, 1 - 2 * number, parameter.numel()).view_as(parameter), alpha=0.1
+                    )
         names = [name for name, _ in probes[0].named_parameters()]
-        stacked = {name: torch.stack([p.get_parameter(name) for p in probes]) for name in names}
+        stacked = {n: torch.stack([p.get_parameter(n).detach() for p in probes]).requires_grad_() for n in names}
         assert probes[0].together is not None, "asked for by the caller"
         together, alone = probes[0].together(stacked, x, lengths), torch.stack([p(x, lengths) for p in probes])
-    if together.shape != alone.shape or not torch.allclose(together, alone, rtol=1e-9, atol=1e-9):
+        same = together.shape == alone.shape and torch.allclose(together, alone, rtol=1e-9, atol=1e-9)
+        if same:
+            weights = torch.linspace(-1, 2, alone.numel(), dtype=torch.float64).view_as(alone)
+            torch.autograd.backward([(together * weights).sum(), (alone * weights).sum()])
+            same = all(_same_gradients(stacked[n], [p.get_parameter(n) for p in probes]) for n in names)
+    if not same:
         raise ContractError(
-            f"{prepared.head_who}: `together` does not give two heads what each gives by itself",
-            "map parameters [C, ...] and x [C, B, ...] to logits [C, B, ...], or leave `together` out",
+            f"{prepared.head_who}: `together` does not give two heads what each gives by itself in training, or not "
+            "their gradients",
+            "map parameters [C, ...] and x [C, B, ...] to logits [C, B, ...], each head's from its own parameters and "
+            "nothing at random; or leave `together` out",
         )
+
+
+def _same_gradients(stacked: torch.Tensor, own: Sequence[torch.nn.Parameter]) -> bool:
+    zeros = torch.zeros_like(own[0])
+    alone = torch.stack([zeros if p.grad is None else p.grad for p in own])
+    together = torch.zeros_like(stacked) if stacked.grad is None else stacked.grad
+    return torch.allclose(together, alone, rtol=1e-9, atol=1e-9)

@@ -130,7 +130,9 @@ def test_in_memory_lossy_features_take_the_room_of_float32(dtype, times, placed)
 def test_what_was_asked_for_and_does_not_fit_is_refused(form, asked, other, placed, tmp_path):
     with pytest.raises(ResourceError) as raised:
         placed(needed(form=form), asked=asked, room=1024)
-    assert raised.value.message == f"task asr: {tmp_path} has 1.0 KiB free; the features need 3.9 KiB more"
+    assert raised.value.message == (
+        f"task asr: {tmp_path} has 1.0 KiB free; the features need 3.9 KiB more (64.0 MiB of the disk are left alone)"
+    )
     assert raised.value.hint == (
         f"free some space (`superbench store prune`), choose another place with --store-dir DIR, or {other}"
     )
