@@ -2,8 +2,8 @@
 
 Source: s3prl ec8064b `downstream/model.py` UtteranceLevel with MeanPooling, FrameLevel. Because all of it is linear
 before the mean, the mean over time of each layer is all that an utterance task needs to keep: same outputs, same
-gradients. And because two linear maps are one, their product comes first wherever that is less work: same outputs, same
-gradients, but for rounding.
+gradients. And because two linear maps are one, of time means their product comes first wherever that is less work: same
+outputs, same gradients, but for rounding.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class LinearHead(nn.Module):
         last_CKP, last_CK = parameters["linear.weight"], parameters["linear.bias"]
         x_CND = x.flatten(1, -2)
         rows, (classes, projector, width) = x_CND.shape[1], (*last_CKP.shape[1:], x.shape[-1])
-        if rows * projector * (width + classes) > classes * width * (projector + rows):
+        fewer = rows * projector * (width + classes) > classes * width * (projector + rows)
+        if fewer and x.dim() == 3:  # of frames it is the less exact one in float32: sums run over thousands of rows
             both_CKD = torch.bmm(last_CKP, first_CPD)
             # not as a product, whose kernel would depend on how many candidates there are
             bias_CK = last_CK + (last_CKP * first_CP[:, None]).sum(dim=2)

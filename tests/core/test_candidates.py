@@ -93,13 +93,18 @@ def test_the_linear_head_takes_the_form_with_fewer_products_and_both_say_the_sam
     torch.manual_seed(0)
     head = LinearHead(width, classes, projector=projector).double()
     parameters = {n: torch.randn(candidates, *p.shape, dtype=torch.float64) for n, p in head.named_parameters()}
-    x = torch.randn(candidates, 2, 3, width, dtype=torch.float64)
+    x = torch.randn(candidates, rows, width, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter:
         found = head.together(parameters, x)
+    with FlopCounterMode(display=False) as of_frames:
+        torch.testing.assert_close(
+            head.together(parameters, x.view(candidates, 2, 3, width)).flatten(1, 2), found, **EXACT
+        )
     one_after_the_other = rows * projector * (width + classes)
     product_first = classes * width * (projector + rows)
     chosen = product_first if merged else one_after_the_other
     assert counter.get_total_flops() == 2 * candidates * chosen
+    assert of_frames.get_total_flops() == 2 * candidates * one_after_the_other
     assert chosen == min(product_first, one_after_the_other)
     for c in range(candidates):
         own = {n: p[c] for n, p in parameters.items()}
